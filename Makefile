@@ -1,0 +1,104 @@
+# Skillbox for nginx.  `make help` lists the targets.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BUILD   ?= build
+CC      ?= gcc
+JOBS    ?= $(shell nproc)
+PYTHON  ?= /usr/bin/python3
+
+VERSION := 0.1.0
+
+WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+            -Wformat=2 -Wvla -Wno-unused-parameter
+ifneq ($(WERROR),0)
+WARN     += -Werror
+endif
+OPT      ?= -O2 -g
+HARDEN   := -fPIE -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2
+LDHARDEN := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+
+# make SAN=1 ...: AddressSanitizer and UndefinedBehaviorSanitizer in everything of ours
+ifeq ($(SAN),1)
+OPT      := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+            -fno-sanitize-recover=undefined
+HARDEN   := -fPIE
+LDSAN    := -fsanitize=address,undefined
+endif
+
+LIBEXECDIR := $(PREFIX)/libexec/skillbox
+CPPFLAGS_ALL := -D_GNU_SOURCE -I. -DSB_VERSION='"$(VERSION)"' -DSB_LIBEXECDIR='"$(LIBEXECDIR)"' \
+                -DSB_PREFIX='"$(PREFIX)"' $(CPPFLAGS)
+CFLAGS_ALL   := -std=c11 $(OPT) $(WARN) $(HARDEN) $(CFLAGS)
+LDFLAGS_ALL  := $(LDHARDEN) $(LDSAN) $(LDFLAGS)
+
+include libskillbox/sources.mk
+include sandbox-helper/sources.mk
+include cli/sources.mk
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(addprefix $(1)/,$(2)))
+
+CORE_OBJS    := $(call obj,libskillbox,$(LIB_CORE_SRCS))
+STORE_OBJS   := $(call obj,libskillbox,$(LIB_STORE_SRCS))
+PACKAGE_OBJS := $(call obj,libskillbox,$(LIB_PACKAGE_SRCS))
+HELPER_OBJS  := $(call obj,sandbox-helper,$(HELPER_SRCS))
+STAGE_OBJS   := $(call obj,sandbox-helper,$(STAGE_SRCS))
+PACKER_OBJS  := $(call obj,sandbox-helper,$(PACKER_SRCS))
+CLI_OBJS     := $(call obj,cli,$(CLI_SRCS))
+
+LIBCORE    := $(BUILD)/lib/libskillbox-core.a
+LIBSTORE   := $(BUILD)/lib/libskillbox-store.a
+LIBPACKAGE := $(BUILD)/lib/libskillbox-package.a
+
+PROGRAMS := $(BUILD)/bin/sandbox-helper $(BUILD)/bin/sandbox-stage $(BUILD)/bin/sandbox-packer \
+            $(BUILD)/bin/skillbox
+MODULE   := $(BUILD)/nginx/ngx_http_skillbox_module.so
+
+.PHONY: all programs module help
+all: programs module ## build everything
+programs: $(PROGRAMS)
+module: $(MODULE)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(LIBCORE): $(CORE_OBJS)
+$(LIBSTORE): $(STORE_OBJS)
+$(LIBPACKAGE): $(PACKAGE_OBJS)
+$(LIBCORE) $(LIBSTORE) $(LIBPACKAGE):
+	@mkdir -p $(@D)
+	rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/bin/sandbox-helper: $(HELPER_OBJS) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lyaml -lcrypto
+
+$(BUILD)/bin/sandbox-stage: $(STAGE_OBJS) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lseccomp -ljansson -lcrypto
+
+$(BUILD)/bin/sandbox-packer: $(PACKER_OBJS) $(LIBPACKAGE) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lseccomp -larchive -lyaml -ljansson -lcrypto
+
+$(BUILD)/bin/skillbox: $(CLI_OBJS) $(LIBSTORE) $(LIBPACKAGE) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcurl -llmdb -larchive -lyaml -ljansson -lcrypto
+
+# The module is built against Debian's nginx-dev, out of tree; docs/operations.md
+# has the commands for a stock nginx source tree.
+NGINX_SRC ?= /usr/share/nginx/src
+MODULE_DEPS := config $(wildcard ngx_skillbox_module/*.[ch] libskillbox/*.[ch])
+$(MODULE): $(MODULE_DEPS)
+	@mkdir -p $(BUILD)
+	tests/tools/build-module $(NGINX_SRC) $(abspath $(BUILD)/nginx)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build

@@ -1,0 +1,79 @@
+/*
+ * protocol.h - the words spoken between gateway (module) and helper.
+ *
+ * The carrier is FastCGI 1.0, responder role, request id 1, one request per
+ * connection, closing the connection = abort.  PARAMS carry small facts under
+ * the names below, STDIN the bulk.  The answer is a CGI header block and a body
+ * on STDOUT.  STDERR carries the script's log: stdout and stderr as they come,
+ * raw bytes; past SB_LOG_MAX / 2 the middle is left out (a line says how much)
+ * and the last part follows at the end, so all STDERR content together is the
+ * log as it is kept.  An empty STDERR record is a heartbeat (at least every
+ * SB_HEARTBEAT_MS while a run is queued or running) and means nothing else.  END_REQUEST's appStatus is the
+ * script's exit code (128 + signal when it was killed), 0 for other operations.
+ *
+ * Operations (SB_P_OP)
+ *   run     STDIN = job JSON (SB_P_JOB_LENGTH bytes) + the input JSON (the rest).
+ *           The job JSON is an object with optional members
+ *             "args": [string, ...], "env": {name: string}, "stdin": string,
+ *             "files": {name: base64}
+ *           It is parsed inside the sandbox, by the process that becomes the script.
+ *           200: SB_H_* headers and the result: one JSON object, fields as in the
+ *           contract's 2.1, without execution_id, files_url and logs, first field "status".
+ *   intake  STDIN = the upload's body as it came, CONTENT_TYPE its media type
+ *           (multipart is taken apart by the intake child).
+ *           200: {"digest":hex64,"manifest":{...},"scripts":[{"path","lang"}],
+ *                 "files":[{"path","size_bytes"}],"size_bytes":n,"findings":[...]}
+ *           manifest: see sb_manifest_to_json() in manifest.h.
+ *   status  no STDIN.  200: {"status":"ok"|"degraded"|"unavailable","reason"?,
+ *           "tier","runtimes":{name:"ok"|reason},"running","queued",...}
+ *
+ * Every refusal is an ordinary answer with `Status: 4xx|5xx` and
+ * {"error":slug,"message":text,"details"?:[...]}.  Slugs are the API's, and one
+ * of our own, SB_SLUG_UNKNOWN_PACKAGE (404): the helper has no package of that
+ * digest; the gateway sends it by `intake` and asks again, once.
+ */
+#ifndef SB_PROTOCOL_H
+#define SB_PROTOCOL_H
+
+#define SB_P_OP         "SKILLBOX_OP"
+#define SB_P_REQUEST_ID "SKILLBOX_REQUEST_ID" /* for the helper's log lines */
+#define SB_P_TENANT     "SKILLBOX_TENANT"
+#define SB_P_EXECUTION  "SKILLBOX_EXECUTION"  /* UUID text, names the artifact archive */
+#define SB_P_SKILL      "SKILLBOX_SKILL"      /* name and version: result and log lines */
+#define SB_P_VERSION    "SKILLBOX_VERSION"
+#define SB_P_DIGEST     "SKILLBOX_DIGEST"     /* 64 lower-case hex digits */
+#define SB_P_LANG       "SKILLBOX_LANG"       /* python | node | bash */
+#define SB_P_IMAGE      "SKILLBOX_IMAGE"      /* the manifest's runtime key, "" = the language's own */
+#define SB_P_MODE       "SKILLBOX_MODE"       /* entrypoint | script | module */
+#define SB_P_TARGET     "SKILLBOX_TARGET"     /* path in the package, or Python module name */
+#define SB_P_TIMEOUT_MS "SKILLBOX_TIMEOUT_MS"
+#define SB_P_MEMORY     "SKILLBOX_MEMORY"     /* bytes */
+#define SB_P_CPU_MILLI  "SKILLBOX_CPU_MILLI"  /* thousandths of a core */
+#define SB_P_JOB_LENGTH "SKILLBOX_JOB_LENGTH"
+#define SB_P_CONTENT_TYPE "CONTENT_TYPE"
+
+#define SB_OP_RUN    "run"
+#define SB_OP_INTAKE "intake"
+#define SB_OP_STATUS "status"
+
+/* answer headers of `run` */
+#define SB_H_STATUS     "X-Skillbox-Status"     /* success | failed | timeout | cancelled */
+#define SB_H_EXIT_CODE  "X-Skillbox-Exit-Code"  /* absent when a signal ended the script */
+#define SB_H_FILES      "X-Skillbox-Files"      /* files in the archive; 0 = there is no archive */
+#define SB_H_QUEUE_USEC "X-Skillbox-Queue-Usec" /* time spent queued */
+#define SB_H_RUN_USEC   "X-Skillbox-Run-Usec"   /* sandbox set-up to the script's end */
+
+#define SB_SLUG_UNKNOWN_PACKAGE "unknown_package"
+
+#define SB_HEARTBEAT_MS      10000
+#define SB_PARAMS_MAX        65536 /* bytes of all PARAMS together */
+#define SB_CGI_HEADER_MAX    4096
+
+/*
+ * Where an execution's artifact archive lies below the artifacts folder, which
+ * gateway and helper share: the last two hex digits of the id, then the id.
+ */
+#define SB_ARTIFACT_PATH_FMT "%.2s/%s.tar.gz" /* (id + 34, id) */
+#define SB_ARTIFACT_PATH_LEN (3 + 36 + 7)
+
+#endif

@@ -1,0 +1,201 @@
+/*
+ * store.h - what the gateway remembers: API keys, tenants, skills, executions;
+ * an LMDB environment plus package files beside it.
+ *
+ * Layout below the store's folder (made 0700 by the first opener):
+ *   data.mdb lock.mdb     LMDB
+ *   packages/<digest>     the upload's body as it came, immutable
+ *   tmp/                  files on their way to packages/
+ *
+ * Rules (DESIGN.md 4).  Open after the fork, once in a process.  MDB_NOTLS; one
+ * cached read transaction that every read renews and resets: a read's results
+ * point into the map and are valid only until the next call on the store, so
+ * copy what is kept.  Reads belong to one thread (nginx: the event loop).
+ * Writes go through a batch, which is one write transaction and one fsync, in
+ * any one thread (nginx: the store thread), possibly at the same time as reads.
+ * The map's size is fixed by whoever creates the store.  A full disk or map is
+ * SB_ENOSPACE and leaves the store readable.
+ *
+ * Every catalog or key change also appends a revision to the change log, in the
+ * same transaction.  JSON records are stored rendered and returned as they are.
+ */
+#ifndef SB_STORE_H
+#define SB_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buf.h"
+#include "err.h"
+#include "limits.h"
+#include "uuid7.h"
+
+#define SB_STORE_SCHEMA     1
+#define SB_STORE_SIZE       (8 * SB_GIB)
+#define SB_STORE_MAXREADERS 1024
+
+typedef struct sb_store_s sb_store_t;
+typedef struct sb_batch_s sb_batch_t;
+
+typedef struct {
+    const char *data;
+    size_t len;
+} sb_str_t;
+
+/*
+ * Opens, creating folder and environment when `create`; size is used then only.
+ * SB_ENOTFOUND: no store there; SB_ECONFLICT: written by a newer schema (nothing
+ * is touched); SB_ESYSTEM otherwise.  Clears stale readers.
+ */
+sb_code_t sb_store_open(const char *path, size_t size, bool create, sb_store_t **out, sb_err_t *err);
+void sb_store_close(sb_store_t *st);
+/* Frees reader slots of dead processes; for a timer.  Any thread. */
+void sb_store_check_readers(sb_store_t *st);
+/* Can it be read?  For /ready. */
+sb_code_t sb_store_ping(sb_store_t *st, sb_err_t *err);
+
+/* ---- API keys ---- */
+
+typedef enum { SB_ROLE_READER, SB_ROLE_RUNNER, SB_ROLE_PUBLISHER, SB_ROLE_ADMIN } sb_role_t;
+const char *sb_role_name(sb_role_t role);
+bool sb_role_parse(const char *s, size_t len, sb_role_t *role);
+
+typedef struct {
+    char id[SB_UUID_LEN + 1];
+    char tenant[SB_TENANT_MAX + 1];
+    char name[SB_KEYNAME_MAX + 1];
+    sb_role_t role;
+    bool service;          /* may act for any tenant by X-Tenant-ID */
+    int64_t created_ms;
+    int64_t expires_ms;    /* 0 = never */
+} sb_key_t;
+
+/* By the SHA-256 of the secret.  SB_EAUTH: unknown or revoked.  Expiry is the caller's to judge. */
+sb_code_t sb_store_key_find(sb_store_t *st, const unsigned char sha256[32], sb_key_t *key, sb_err_t *err);
+typedef sb_code_t (*sb_key_cb)(void *ctx, const sb_key_t *key, sb_err_t *err);
+sb_code_t sb_store_key_each(sb_store_t *st, sb_key_cb cb, void *ctx, sb_err_t *err);
+
+/* ---- skills (reads) ---- */
+
+/* The JSON array of GET /v1/skills: one element a name, ordered by name, `latest` of each. */
+sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, sb_buf_t *out, sb_err_t *err);
+
+typedef struct {
+    sb_str_t json;    /* the whole record, as GET /v1/skills/{name}/{version} answers it */
+    sb_str_t version; /* resolved */
+    sb_str_t digest;  /* hex */
+    sb_str_t run;     /* JSON for the gateway alone: what a run needs (sb_skill_put_t.run) */
+} sb_skill_t;
+
+/* version NULL, "" or "latest": the active one, else the highest by semver.  SB_ENOTFOUND. */
+sb_code_t sb_store_skill_get(sb_store_t *st, const char *tenant, const char *name,
+                             const char *version, sb_skill_t *out, sb_err_t *err);
+
+/* Media type the package file of a digest was uploaded with; SB_ENOTFOUND. */
+sb_code_t sb_store_package_type(sb_store_t *st, const char *digest, sb_str_t *type, sb_err_t *err);
+/* Path of the package file ("<store>/packages/<digest>"), NUL-terminated into out. */
+sb_code_t sb_store_package_path(sb_store_t *st, const char *digest, char *out, size_t outlen, sb_err_t *err);
+
+/* ---- executions (reads) ---- */
+
+typedef struct {
+    sb_str_t status;  /* queued | running | success | failed | timeout | cancelled */
+    sb_str_t json;    /* {"execution_id":"...",...} without files_url and logs; see SB_EXECUTION_SPLICE_AT */
+    sb_str_t logs;    /* raw bytes, may be empty */
+    uint32_t files;   /* in the archive */
+} sb_execution_t;
+
+/* Offset in json where `"files_url":"...",` and `"logs":"...",` belong: right behind {"execution_id":"<36>", */
+#define SB_EXECUTION_SPLICE_AT (sizeof("{\"execution_id\":\"") - 1 + SB_UUID_LEN + 2)
+
+sb_code_t sb_store_execution_get(sb_store_t *st, const char *tenant, const char *id,
+                                 sb_execution_t *out, sb_err_t *err);
+
+/* ---- writes ---- */
+
+/*
+ * A batch: several operations committed together.  Each operation succeeds or
+ * fails alone (a failed one leaves no trace; nested transaction); sb_batch_commit
+ * makes them durable or fails for all.  One batch at a time in a process;
+ * begin, operations and commit in the same thread (LMDB's writer mutex).
+ */
+sb_code_t sb_batch_begin(sb_store_t *st, sb_batch_t **out, sb_err_t *err);
+sb_code_t sb_batch_commit(sb_batch_t *b, sb_err_t *err); /* frees b in every case */
+void sb_batch_abort(sb_batch_t *b);                      /* frees b */
+
+/* key->id and created_ms are filled in when empty; the tenant is made when new. */
+sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key_t *key, sb_err_t *err);
+sb_code_t sb_batch_key_revoke(sb_batch_t *b, const char *id, sb_err_t *err);
+
+typedef enum { SB_ON_CONFLICT_BUMP, SB_ON_CONFLICT_ERROR } sb_on_conflict_t;
+
+typedef struct {
+    /* in */
+    const char *tenant;
+    const char *name;
+    const char *version;      /* declared */
+    const char *description;
+    const char *lang;         /* "" in instructions mode */
+    const char *mode;         /* executable | instructions */
+    const char *digest;
+    const char *detail;       /* JSON members for the record, without braces: "\"entrypoint\":...,..." */
+    const char *run;          /* JSON object for sb_skill_t.run */
+    const char *package_tmp;  /* path of the uploaded body on the store's file system or any other; moved
+                                 (copied when need be), synced and renamed into packages/ before the
+                                 record is written; NULL: it is there already */
+    const char *package_type; /* its media type */
+    sb_on_conflict_t on_conflict;
+    /* out */
+    char stored_version[SB_VERSION_MAX + 1];
+    bool created;             /* false: the same content was there already, under stored_version */
+    bool bumped;              /* stored_version differs from version */
+} sb_skill_put_t;
+
+/*
+ * Stores a skill version by the contract's rules: same digest as the declared
+ * version (or as one that was bumped from it) -> created = false; version free ->
+ * kept; taken by other content -> next free patch, or SB_ECONFLICT.
+ */
+sb_code_t sb_batch_skill_put(sb_batch_t *b, sb_skill_put_t *put, sb_err_t *err);
+
+/* version NULL: all versions.  SB_ENOTFOUND when there was nothing to delete. */
+sb_code_t sb_batch_skill_delete(sb_batch_t *b, const char *tenant, const char *name,
+                                const char *version, sb_err_t *err);
+
+/*
+ * An execution's life: begin (status running), then finish.  owner is the
+ * worker's process id: sb_batch_execution_sweep marks what a dead owner left.
+ */
+typedef struct {
+    const char *tenant;
+    const char *id;
+    const char *skill;
+    const char *version;
+    int64_t created_ms;
+    int32_t owner;
+} sb_execution_begin_t;
+sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err);
+
+typedef struct {
+    const char *tenant;
+    const char *id;
+    const char *status;    /* success | failed | timeout | cancelled */
+    const char *result;    /* the helper's result object: {"status":...}; the record becomes
+                              {"execution_id":"<id>", + result without its '{', with "created_at" and
+                              "finished_at" added before the closing brace */
+    size_t result_len;
+    const char *logs;
+    size_t logs_len;
+    uint32_t files;
+    int64_t created_ms;
+    int64_t finished_ms;
+} sb_execution_finish_t;
+/* Idempotent by id: finishing a finished one changes nothing and succeeds. */
+sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err);
+
+/* Running executions whose owner is dead, or was this process id in an earlier life (created before
+ * started_ms), become failed with error "interrupted".  *swept may be NULL. */
+sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept, sb_err_t *err);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * units.h - durations as Go writes them, quantities as Kubernetes writes them.
+ */
+#ifndef SB_UNITS_H
+#define SB_UNITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "err.h"
+
+/* "1m30s", "500ms", "1.5h", "120" (seconds, as SkillLite writes them) -> milliseconds, rounded up.
+ * Units ns us ms s m h; no sign; at most 24 h.  SB_EINVAL otherwise. */
+sb_code_t sb_duration_parse(const char *s, size_t len, int64_t *ms, sb_err_t *err);
+
+/* "256Mi", "1G", "1.5Gi", "1024", "128974848000m" (milli-bytes are allowed and rounded up) -> bytes; at most 1 PiB. */
+sb_code_t sb_memory_parse(const char *s, size_t len, int64_t *bytes, sb_err_t *err);
+
+/* "0.5", "2", "500m" -> thousandths of a core, rounded up; at most 1024 cores. */
+sb_code_t sb_cpu_parse(const char *s, size_t len, int32_t *milli, sb_err_t *err);
+
+/* "256 MiB", "1.5 GiB", "512 B": for messages.  out has 32 bytes. */
+void sb_bytes_format(int64_t bytes, char out[32]);
+
+#endif

@@ -1,0 +1,204 @@
+/*
+ * stage.h - the words between sandbox-helper's main process and the two
+ * programs that do what must not be done in it.
+ *
+ *   sandbox-stage   lives in its own user and mount namespace with the finished
+ *                   root (the template); makes each run's sandbox.  Linked with little on
+ *                   purpose (libseccomp, jansson): it forks twice a run, and a fork
+ *                   costs 0.13 ms in a small process, 0.26 ms with libarchive's libraries.
+ *   sandbox-packer  lives in an empty root without network; takes packages apart
+ *                   (intake) and packs results (collect), each in a confined,
+ *                   single-use child.  Linked with libarchive and libyaml.
+ *
+ * Both are started by main with fork+execve (nothing of main's memory, environment
+ * or descriptors is in them), speak one datagram a message over a SOCK_SEQPACKET
+ * pair at descriptor SB_STAGE_FD, and exit when it closes; their children die with
+ * them (PR_SET_PDEATHSIG).  They trust main; main bounds-checks what they say.
+ *
+ * Both are told their configuration by the first message (stage_config_t).  They
+ * answer stage_hello_t: ready, or the step that failed.  After that main sends
+ * stage_request_t with descriptors (SCM_RIGHTS) and gets stage_event_t.
+ */
+#ifndef SB_STAGE_H
+#define SB_STAGE_H
+
+#include <stdint.h>
+
+#include "../libskillbox/limits.h"
+#include "../libskillbox/uuid7.h"
+
+#define SB_STAGE_FD    3
+#define STAGE_MAGIC    0x53424f58u /* "SBOX"; changes with the layout */
+#define STAGE_PATHS    16
+#define STAGE_PATH_LEN 256
+#define STAGE_RUNTIMES 3
+#define STAGE_FDS_MAX  12
+
+/*
+ * What the stage puts into /sandbox/work before the script starts gets this
+ * modification time; a regular file with another one was made or changed by the
+ * script.  No tool writes this time by itself.
+ */
+#define STAGE_WORK_MTIME_SEC  1000000007
+#define STAGE_WORK_MTIME_NSEC 271828182
+
+enum stage_lang { STAGE_PYTHON, STAGE_NODE, STAGE_BASH };
+enum stage_mode { STAGE_ENTRYPOINT, STAGE_SCRIPT, STAGE_MODULE };
+
+/* ---- main -> stage/packer, once ---- */
+
+typedef struct {
+    uint32_t magic;
+    uint32_t size; /* sizeof(stage_config_t) */
+    char packages[STAGE_PATH_LEN];                  /* host folder of unpacked packages (stage only) */
+    char interpreter[STAGE_RUNTIMES][STAGE_PATH_LEN]; /* path inside the root; "" = not offered */
+    char readonly[STAGE_PATHS][STAGE_PATH_LEN];     /* extra host paths bound read-only at the same place, "" = unused */
+    uint64_t tmp_bytes;   /* size of each run's /tmp, /sandbox/out, /sandbox/work, /dev/shm */
+    uint64_t out_bytes;
+    uint64_t work_bytes;
+    uint64_t shm_bytes;
+    uint32_t inodes;      /* nr_inodes of each of them */
+    uint32_t exec_writable; /* 1: the writable mounts are not noexec (operator's word) */
+    uint32_t proc_full;   /* 0: procfs with subset=pid */
+    uint32_t allow_no_proc;     /* operator's word: run when procfs can't be mounted */
+    uint32_t allow_no_landlock; /* operator's word: run on kernels without Landlock */
+    uint32_t nofile;      /* RLIMIT_NOFILE of a run */
+    uint32_t nproc;       /* RLIMIT_NPROC of a run */
+} stage_config_t;
+
+/* What is missing on this host; bits of stage_hello_t.missing */
+enum {
+    STAGE_NO_PROC = 1 << 0,
+    STAGE_NO_LANDLOCK = 1 << 1,
+    STAGE_NO_LANDLOCK_NET = 1 << 2,   /* ABI < 4: seccomp and the empty namespace hold alone */
+    STAGE_NO_LANDLOCK_SCOPE = 1 << 3, /* ABI < 6 */
+};
+
+/* ---- stage/packer -> main, once ---- */
+
+typedef struct {
+    uint32_t magic;
+    uint32_t ok;            /* 0: can't work here, the rest says why */
+    uint32_t missing;       /* STAGE_NO_* */
+    int32_t landlock_abi;   /* 0 = none */
+    int32_t failed_errno;
+    char failed_step[64];   /* name of the step, e.g. "userns", "uid_map", "mount proc" */
+} stage_hello_t;
+
+/* ---- main -> stage/packer, any number ---- */
+
+enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT };
+
+/*
+ * Descriptors that come with a request, in this order:
+ *   STAGE_RUN      status socket (child's end, SEQPACKET), job memfd, stdout pipe, stderr pipe
+ *                  (write ends), then ncgroups cgroup.procs files (write "0" to enter)
+ *   STAGE_INTAKE   status socket, package file (read-only), staging folder (O_DIRECTORY),
+ *                  answer file (memfd or unlinked file, to be written)
+ *   STAGE_COLLECT  status socket; the rest comes over it later (collect_task_t)
+ */
+typedef struct {
+    uint32_t magic;
+    uint32_t kind;
+    uint64_t seq;                 /* main's number for it, comes back in events */
+    uint32_t ncgroups;
+    /* STAGE_RUN */
+    uint32_t lang;                /* enum stage_lang */
+    uint32_t mode;                /* enum stage_mode */
+    uint32_t cpu_seconds;         /* RLIMIT_CPU (wall limit rounded up, times the cores) */
+    uint64_t memory_bytes;        /* RLIMIT_DATA, and cgroup limit set by main */
+    uint64_t file_bytes;          /* RLIMIT_FSIZE */
+    uint64_t job_len;             /* job memfd: this many bytes of job JSON, */
+    uint64_t input_len;           /* then this many of input JSON */
+    char digest[65];              /* 64 hex + NUL: <packages>/<digest>/tree and /instructions */
+    char target[SB_PATH_MAX + 1]; /* entrypoint or script path, or module name */
+    /* STAGE_INTAKE */
+    char content_type[256];
+    uint64_t package_max;         /* unpacked bytes */
+    int64_t timeout_default_ms, timeout_max_ms; /* operator's, for the manifest */
+    int64_t memory_default, memory_max;
+    int32_t cpu_default_milli, cpu_max_milli;
+} stage_request_t;
+
+/* ---- stage/packer -> main, about a request ---- */
+
+enum stage_event_kind {
+    STAGE_SPAWNED = 1, /* pid is valid; one descriptor comes along: the child's pidfd */
+    STAGE_FAILED,      /* the child could not be made: step and error */
+    STAGE_EXITED,      /* the child (for runs: the pid namespace's init, hence everything in it) is dead and reaped */
+};
+
+typedef struct {
+    uint32_t magic;
+    uint32_t kind;       /* enum stage_event_kind */
+    uint64_t seq;
+    int32_t pid;
+    int32_t wstatus;     /* STAGE_EXITED: as from wait4(2), of the child itself, not of the script */
+    int32_t failed_errno;
+    char failed_step[64];
+    uint64_t cpu_usec;   /* STAGE_EXITED: user + system of the child and all it reaped */
+    uint64_t maxrss;     /* bytes, of the largest process */
+} stage_event_t;
+
+/* ---- a run's child -> main, on its status socket ---- */
+
+enum run_report_kind {
+    RUN_SETUP_FAILED = 1, /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
+    RUN_READY,            /* two descriptors come along: /sandbox/out, /sandbox/work */
+    RUN_EXITED,           /* the script's main process ended: wstatus; pid 1 exits right after */
+};
+
+typedef struct {
+    uint32_t magic;
+    uint32_t kind;
+    int32_t wstatus;
+    int32_t failed_errno;
+    char failed_step[64];
+    char text[160];       /* for people; "" when the step says all */
+} run_report_t;
+
+/* ---- main -> a collect child, on its status socket, once ---- */
+
+/*
+ * Descriptors, in this order: out folder, work folder (only with have_work),
+ * stdout tail memfd (only with have_stdout), answer memfd, archive file (write).
+ * The child writes to the answer file one JSON object, the run's result as
+ * protocol.h says (without logs), and, when there are files, the archive.
+ */
+typedef struct {
+    uint32_t magic;
+    uint32_t have_work;     /* script and module runs: new or changed files there are artifacts */
+    uint32_t have_stdout;   /* last bytes of stdout, for the SkillLite dialect */
+    int32_t exit_code;      /* -1: ended by a signal or killed by us */
+    int32_t signal;         /* 0: none */
+    uint32_t timed_out;
+    uint32_t cancelled;
+    uint32_t oom;           /* proven by the cgroup */
+    uint64_t memory_limit;
+    uint64_t timeout_ms;
+    uint64_t wall_ms;       /* >= 1: duration_ms */
+    uint64_t cpu_ms;
+    uint64_t max_rss;
+    char skill[SB_NAME_MAX + 1];
+    char version[SB_VERSION_MAX + 1];
+} collect_task_t;
+
+/* ---- a collect or intake child -> main, on its status socket ---- */
+
+typedef struct {
+    uint32_t magic;
+    int32_t http_status;    /* intake: 200, 400, 413, 422; collect: 200 */
+    uint32_t files;         /* collect: files in the archive, 0 = nothing was written to it */
+    uint32_t failed;        /* collect: 1 when the result's status became "failed" (output.json was bad) */
+    uint64_t answer_len;    /* bytes of JSON in the answer file */
+    char digest[65];        /* intake, 200: the tree's */
+    char text[160];         /* for the log when something went wrong */
+} packer_report_t;
+
+/*
+ * With files > 0 the archive has been written and fsynced.  Main renames it, then sends one byte 's' on the
+ * status socket with the archive's folder (O_RDONLY | O_DIRECTORY); the child fsyncs it, answers one byte 'd'
+ * and exits: main itself never waits for a disk.
+ */
+
+#endif
