@@ -1,0 +1,130 @@
+"""What the host looks like: used before and after, so that a leak is seen where it would hurt."""
+
+import ctypes
+import os
+import pathlib
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper():
+    """Orphans of what we start become our children, so none can hide from leftovers()."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def stat_fields(pid):
+    """(comm, state, ppid) of a process, None when it is gone."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    comm, rest = text[text.index("(") + 1:text.rindex(")")], text[text.rindex(")") + 2:].split()
+    return comm, rest[0], int(rest[1])
+
+
+def processes():
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = stat_fields(name)
+            if fields:
+                found[int(name)] = fields
+    return found
+
+
+def descendants(pid, table=None):
+    """Pids below pid, parents first."""
+    table = table or processes()
+    children = {}
+    for child, (_, _, parent) in table.items():
+        children.setdefault(parent, []).append(child)
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def children_named(pid, comm):
+    """Direct and indirect children of pid whose name starts with comm (names have 15 bytes)."""
+    table = processes()
+    return [p for p in descendants(pid, table) if table[p][0].startswith(comm[:15])]
+
+
+def alive(pid):
+    fields = stat_fields(pid)
+    return fields is not None and fields[1] not in "ZX"
+
+
+def reap_orphans(known):
+    """Collects dead children that nobody of us waits for (not those of subprocess in `known`)."""
+    for pid, (_, state, parent) in processes().items():
+        if parent == os.getpid() and state == "Z" and pid not in known:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+
+def wait_for(check, timeout, what, interval=0.02):
+    """Polls check() until it is true; fails with `what` after timeout seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"timed out after {timeout} s: {what}")
+        time.sleep(interval)
+
+
+def mounts():
+    """Mount points of this namespace."""
+    lines = pathlib.Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    return {line.split(" ")[4] for line in lines}
+
+
+def mount_count(pid):
+    return len(pathlib.Path(f"/proc/{pid}/mountinfo").read_text(errors="replace").splitlines())
+
+
+def fd_count(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def rss(pid):
+    """Resident memory in bytes."""
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def pss(pid):
+    """Proportional set size in bytes; needs to be the process's user or root."""
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def tree(folder):
+    """Relative paths of everything below folder; folders end in '/'."""
+    folder = pathlib.Path(folder)
+    found = set()
+    for root, dirs, files in os.walk(folder):
+        base = pathlib.Path(root).relative_to(folder)
+        found |= {f"{base / d}/" for d in dirs} | {str(base / f) for f in files}
+    return found
+
+
+def cgroups(marker):
+    """Control groups whose path holds the marker, in every hierarchy."""
+    found = set()
+    for root, dirs, _ in os.walk("/sys/fs/cgroup"):
+        found |= {os.path.join(root, d) for d in dirs if marker in os.path.join(root, d)}
+    return found
