@@ -15,14 +15,17 @@
 #include <stdint.h>
 
 typedef struct {
-    char *data;   /* malloc'ed, NULL while nothing was appended */
-    size_t len;   /* bytes used, without the trailing NUL */
-    size_t cap;   /* bytes allocated */
-    size_t max;   /* upper bound of len */
-    bool failed;  /* an append did not fit or could not be allocated */
+    char *data;  /* malloc'ed, NULL while nothing was appended */
+    size_t len;  /* bytes used, without the trailing NUL */
+    size_t cap;  /* bytes allocated */
+    size_t max;  /* upper bound of len */
+    bool failed; /* an append did not fit or could not be allocated */
 } sb_buf_t;
 
-#define SB_BUF_INIT(max_) {NULL, 0, 0, (max_), false}
+#define SB_BUF_INIT(max_)                                                                          \
+    {                                                                                              \
+        NULL, 0, 0, (max_), false                                                                  \
+    }
 
 void sb_buf_init(sb_buf_t *b, size_t max);
 void sb_buf_free(sb_buf_t *b);  /* frees the data; the buffer may be used again */
@@ -37,7 +40,8 @@ void sb_buf_str(sb_buf_t *b, const char *s);
 void sb_buf_char(sb_buf_t *b, char c);
 void sb_buf_fmt(sb_buf_t *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Gives the data away (caller frees with free()); NULL after a failure.  *len may be NULL. */
+/* Gives the data away (caller frees with free()); NULL after a failure.  len may be NULL.  The
+ * buffer is empty and usable afterwards, failed or not: there is nothing left to free. */
 char *sb_buf_steal(sb_buf_t *b, size_t *len);
 
 /*

@@ -14,21 +14,21 @@
 
 typedef enum {
     SB_OK = 0,
-    SB_EINVAL,      /* the caller's data is wrong: 400 bad_request */
-    SB_ESKILL,      /* the package is at fault: 400 invalid_skill */
-    SB_EAUTH,       /* no or unknown credentials: 401 unauthorized */
-    SB_EFORBIDDEN,  /* known but not allowed: 403 forbidden */
-    SB_ENOTFOUND,   /* no such thing for this tenant: 404 not_found */
-    SB_ENOTAVAIL,   /* there, but can't be run: 409 skill_not_available */
-    SB_ECONFLICT,   /* exists with other content: 409 conflict */
-    SB_ETOOLARGE,   /* over a limit: 413 too_large */
-    SB_EMEDIA,      /* unknown media type: 415 unsupported_media_type */
-    SB_EBUSY,       /* try again later: 503 overloaded */
-    SB_ETIMEOUT,    /* took too long: 504 timeout */
-    SB_EGATEWAY,    /* the peer broke the protocol: 502 bad_gateway */
-    SB_ENOSPACE,    /* disk or map full: 503 overloaded, logged as such */
-    SB_ESYSTEM,     /* a system call failed: 500 internal_error */
-    SB_EINTERNAL,   /* a promise of ours was broken: 500 internal_error */
+    SB_EINVAL,     /* the caller's data is wrong: 400 bad_request */
+    SB_ESKILL,     /* the package is at fault: 400 invalid_skill */
+    SB_EAUTH,      /* no or unknown credentials: 401 unauthorized */
+    SB_EFORBIDDEN, /* known but not allowed: 403 forbidden */
+    SB_ENOTFOUND,  /* no such thing for this tenant: 404 not_found */
+    SB_ENOTAVAIL,  /* there, but can't be run: 409 skill_not_available */
+    SB_ECONFLICT,  /* exists with other content: 409 conflict */
+    SB_ETOOLARGE,  /* over a limit: 413 too_large */
+    SB_EMEDIA,     /* unknown media type: 415 unsupported_media_type */
+    SB_EBUSY,      /* try again later: 503 overloaded */
+    SB_ETIMEOUT,   /* took too long: 504 timeout */
+    SB_EGATEWAY,   /* the peer broke the protocol: 502 bad_gateway */
+    SB_ENOSPACE,   /* disk or map full: 503 overloaded, logged as such */
+    SB_ESYSTEM,    /* a system call failed: 500 internal_error */
+    SB_EINTERNAL,  /* a promise of ours was broken: 500 internal_error */
 } sb_code_t;
 
 typedef struct {
@@ -51,8 +51,7 @@ sb_code_t sb_err_errno(sb_err_t *err, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Puts "<text>: " before the message; returns err->code (SB_EINTERNAL for NULL). */
-sb_code_t sb_err_context(sb_err_t *err, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+sb_code_t sb_err_context(sb_err_t *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* The API's slug ("bad_request", ...) and HTTP status of a code; static strings. */
 const char *sb_code_slug(sb_code_t code);

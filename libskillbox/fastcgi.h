@@ -61,9 +61,9 @@ typedef enum {
 
 typedef struct {
     unsigned char header[SB_FCGI_HEADER_LEN];
-    uint8_t have;          /* header bytes collected */
-    uint8_t state;         /* internal */
-    uint8_t type;          /* of the current record */
+    uint8_t have;  /* header bytes collected */
+    uint8_t state; /* internal */
+    uint8_t type;  /* of the current record */
     uint8_t padding_left;
     uint16_t request_id;
     uint16_t content_len;  /* of the current record, as announced */
@@ -73,7 +73,8 @@ typedef struct {
 } sb_fcgi_reader_t;
 
 /* Reads from *p (advanced) up to end. */
-sb_fcgi_event_t sb_fcgi_read(sb_fcgi_reader_t *r, const unsigned char **p, const unsigned char *end);
+sb_fcgi_event_t sb_fcgi_read(sb_fcgi_reader_t *r, const unsigned char **p,
+                             const unsigned char *end);
 
 /* Writes a record header; len <= SB_FCGI_CONTENT_MAX, no padding. */
 void sb_fcgi_header(unsigned char out[SB_FCGI_HEADER_LEN], int type, uint16_t id, size_t len);
@@ -103,7 +104,8 @@ sb_code_t sb_fcgi_pairs(const void *data, size_t len, sb_fcgi_pair_cb cb, void *
  * -1 when malformed or too long.
  */
 long sb_cgi_header_len(const char *data, size_t len);
-/* Value of a header inside a complete block, name compared without case; NULL when absent.  *vlen without blanks at the ends. */
+/* Value of a header inside a complete block, name compared without case; NULL when absent.  *vlen
+ * without blanks at the ends. */
 const char *sb_cgi_header(const char *block, size_t len, const char *name, size_t *vlen);
 
 #endif

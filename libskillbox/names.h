@@ -13,7 +13,8 @@ bool sb_name_valid(const char *s, size_t len);
 bool sb_name_strict(const char *s, size_t len);
 /* Tenant id: 1-64 of [A-Za-z0-9._-], first character alphanumeric. */
 bool sb_tenant_valid(const char *s, size_t len);
-/* Environment name a caller may set: [A-Za-z_][A-Za-z0-9_]*, 1-128, not on the contract's refused list. */
+/* Environment name a caller may set: [A-Za-z_][A-Za-z0-9_]*, 1-128, not on the contract's refused
+ * list. */
 bool sb_env_name_allowed(const char *s, size_t len);
 /* Python dotted module name, each part an ASCII identifier; 1-256 bytes. */
 bool sb_module_valid(const char *s, size_t len);

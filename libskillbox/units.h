@@ -10,10 +10,12 @@
 #include "err.h"
 
 /* "1m30s", "500ms", "1.5h", "120" (seconds, as SkillLite writes them) -> milliseconds, rounded up.
- * Units ns us ms s m h; no sign; at most 24 h.  SB_EINVAL otherwise. */
+ * Units ns us ms s m h (and us with the micro sign); no sign; at most 24 h.  SB_EINVAL otherwise.
+ */
 sb_code_t sb_duration_parse(const char *s, size_t len, int64_t *ms, sb_err_t *err);
 
-/* "256Mi", "1G", "1.5Gi", "1024", "128974848000m" (milli-bytes are allowed and rounded up) -> bytes; at most 1 PiB. */
+/* "256Mi", "1G", "1.5Gi", "1024", "128974848000m" (milli-bytes are allowed and rounded up) ->
+ * bytes; at most 1 PiB. */
 sb_code_t sb_memory_parse(const char *s, size_t len, int64_t *bytes, sb_err_t *err);
 
 /* "0.5", "2", "500m" -> thousandths of a core, rounded up; at most 1024 cores. */
