@@ -9,6 +9,8 @@ PYTHON  ?= /usr/bin/python3
 
 VERSION := 0.1.0
 
+.SECONDEXPANSION:
+
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wformat=2 -Wvla -Wno-unused-parameter
 ifneq ($(WERROR),0)
@@ -35,6 +37,7 @@ LDFLAGS_ALL  := $(LDHARDEN) $(LDSAN) $(LDFLAGS)
 include libskillbox/sources.mk
 include sandbox-helper/sources.mk
 include cli/sources.mk
+-include tests/attack/attack.mk
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(addprefix $(1)/,$(2)))
 
@@ -98,6 +101,61 @@ $(MODULE): $(MODULE_DEPS)
 	tests/tools/build-module $(NGINX_SRC) $(abspath $(BUILD)/nginx)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
+# ---- people's targets ----
+
+.PHONY: deps demo test api attack fault bench sanitize lint install
+
+deps: ## install the Debian packages that demo and test need (no-op when they are there)
+	@tests/tools/deps build run test
+
+demo: ## build, start a private gateway, push a skill and run it over HTTP
+	@tests/tools/deps build run
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@tests/tools/demo
+
+# Everything a test layer runs besides the programs and the module.
+TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS)
+
+test: ## build and run every test
+	@tests/tools/deps build run test
+	@$(MAKE) --no-print-directory -j$(JOBS) all test-programs
+	@$(PYTHON) tests/tools/run-tests $(BUILD)
+
+.PHONY: test-programs
+test-programs: $$(TEST_PROGRAMS)
+
+# One layer alone, as the user you are; ARGS goes to pytest: make api ARGS='-k upload'
+api attack fault: all test-programs ## one layer of the tests
+	@$(PYTHON) tests/tools/run-tests --once --layers $@ $(BUILD) $(ARGS)
+
+bench: ## compare with the host's bare commands and nginx's own return 200
+	@tests/tools/deps build run test bench
+	@$(MAKE) --no-print-directory -j$(JOBS) all $(BUILD)/tests/bench/load $(BUILD)/tests/bench/spawn
+	@$(PYTHON) tests/bench/bench.py $(BUILD)
+
+sanitize: ## everything of ours, and nginx with it, under ASan and UBSan
+	@tests/tools/deps build run test sanitize
+	@tests/tools/sanitize
+
+lint: ## clang-format, clang-tidy, cppcheck, ShellCheck when it is there
+	@tests/tools/deps build lint
+	@tests/tools/lint
+
+# The helper's programs are found in PREFIX/libexec/skillbox: build and install with the same PREFIX.
+install: all ## install below DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/lib/nginx/modules \
+	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/skillbox/examples
+	install -m 755 $(BUILD)/bin/skillbox $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(BUILD)/bin/sandbox-helper $(BUILD)/bin/sandbox-stage \
+	    $(BUILD)/bin/sandbox-packer $(DESTDIR)$(LIBEXECDIR)/
+	install -m 644 $(MODULE) $(DESTDIR)$(PREFIX)/lib/nginx/modules/
+	install -m 644 cli/skillbox.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 conf/nginx.conf.example conf/helper.yaml $(DESTDIR)$(PREFIX)/share/skillbox/examples/
+
+$(BUILD)/tests/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $<
 
 .PHONY: clean
 clean: ## remove what was built

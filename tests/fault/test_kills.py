@@ -1,0 +1,265 @@
+"""kill -9 at the worst moment: a clean error for the client, a working service after
+it, nothing left on disk or in the process list (the harness checks the latter)."""
+
+import os
+import resource
+import signal
+import threading
+import time
+
+import pytest
+import requests
+
+from harness import check, watch
+from harness.packages import make_zip, skill
+
+SLEEP = "import time; print('started', flush=True); time.sleep(120)"
+
+
+class Client(threading.Thread):
+    """One request in the background."""
+
+    def __init__(self, gw, path="/v1/executions", **kwargs):
+        super().__init__(daemon=True)
+        self.gw, self.key, self.path, self.kwargs = gw, gw.key, path, kwargs
+        self.answer = self.error = None
+        self.start()
+
+    def run(self):
+        session = requests.Session()
+        session.trust_env = False
+        headers = {"Authorization": f"Bearer {self.key}", **self.kwargs.pop("headers", {})}
+        try:
+            self.answer = session.post(self.gw.url + self.path, headers=headers, timeout=60, **self.kwargs)
+        except requests.ConnectionError as error:
+            self.error = error
+
+    def result(self, timeout=20):
+        self.join(timeout)
+        assert not self.is_alive(), "the client was never answered"
+        return self.answer
+
+
+@pytest.fixture
+def gw(make_gateway):
+    gw = make_gateway()
+    gw.push(skill("sleep", SLEEP))
+    gw.push(skill("quick", "open('/sandbox/out/files/x','w').write('x'); print('ok')"))
+    assert gw.run("quick")["status"] == "success"
+    return gw
+
+
+def start_sleep(gw):
+    client = Client(gw, json={"skill": "sleep"})
+    watch.wait_for(lambda: sleepers(gw), 15, "the run does not start")
+    return client
+
+
+def sleepers(gw):
+    """Processes of running skills."""
+    return watch.children_named(gw.helper.pid, "python3")
+
+
+def works_again(gw, timeout=15):
+    """The service recovers on its own, within a time bound."""
+    def attempt():
+        answer = gw.execute("quick")
+        return answer if answer.status_code == 200 and answer.json()["status"] == "success" else None
+    answer = watch.wait_for(attempt, timeout, "no run succeeds any more", 0.2).json()
+    assert check.untar(gw.download(answer["files_url"]).content) == {"x": b"x"}
+
+
+def records(gw):
+    """Status of every execution the access log names."""
+    ids = set(check.UUID.findall((gw.state / "logs" / "access.log").read_text()))
+    found = {}
+    for execution in ids:
+        answer = gw.get(f"/v1/executions/{execution}")
+        if answer.status_code == 200:
+            found[execution] = answer.json()["status"]
+    return found
+
+
+def test_kill_of_the_worker_during_a_run(gw, slow):
+    gw.allow_log(r"worker process \d+ exited on signal 9")
+    client = start_sleep(gw)
+    run_ids = {p: p for p in sleepers(gw)}
+    for pid in gw.workers():
+        os.kill(pid, signal.SIGKILL)
+    assert client.result() is None and client.error, "the connection breaks, cleanly"
+    works_again(gw)
+    watch.wait_for(lambda: not any(watch.alive(p) for p in run_ids), 5 * slow,
+                   "the run of the dead worker goes on")
+    assert len(gw.workers()) == 2
+
+
+def test_an_execution_whose_worker_died_is_not_running_for_ever(gw, slow):
+    gw.allow_log(r"worker process \d+ exited on signal 9")
+    client = start_sleep(gw)
+    for pid in gw.workers():
+        os.kill(pid, signal.SIGKILL)
+    client.result()
+    works_again(gw)
+    # The helper logged the execution's id; the store must not call it running.
+    lost = set(check.UUID.findall(gw.helper_log))
+
+    def settled():
+        states = [gw.get(f"/v1/executions/{i}") for i in lost]
+        return all(a.status_code == 404 or a.json()["status"] != "running" for a in states)
+    watch.wait_for(settled, 20 * slow, "a record says running for ever", 0.5)
+
+
+def test_kill_of_the_helper_during_a_run(gw, slow):
+    client = start_sleep(gw)
+    below = watch.descendants(gw.helper.pid)
+    gw.helper.kill()
+    gw.helper.wait(10)
+    answer = client.result()
+    assert answer is not None, client.error
+    check.error(answer, 502, "bad_gateway")
+    watch.wait_for(lambda: not any(watch.alive(p) for p in below), 5 * slow,
+                   "something survives the helper's death")
+    check.error(gw.execute("quick"), 502, "bad_gateway")
+    ready = gw.get("/ready", key=None)
+    assert ready.status_code == 503 and ready.json()["checks"]["helper"] != "ok"
+    assert gw.get("/v1/skills").status_code == 200, "the catalog needs no helper"
+    gw.start_helper()
+    works_again(gw)
+    assert set(records(gw).values()) <= {"success", "failed", "cancelled", "timeout"}
+
+
+def test_kill_of_the_helper_during_an_upload(gw):
+    data = make_zip(skill("cut", "print(1)", files={"blob": os.urandom(8 << 20)}))
+    client = Client(gw, "/v1/skills", data=data, headers={"Content-Type": "application/zip"})
+    time.sleep(0.05)
+    gw.helper.kill()
+    gw.helper.wait(10)
+    answer = client.result()
+    assert answer is not None, client.error
+    if answer.status_code != 201:
+        check.error(answer, 502, "bad_gateway")
+    gw.start_helper()
+    assert gw.upload(data).status_code in (200, 201)
+    assert gw.run("cut")["logs"] == "1\n"
+
+
+def test_kill_of_the_stage_during_a_run(gw, slow):
+    client = start_sleep(gw)
+    stage = next(p for p in gw.stages() if watch.stat_fields(p)[2] == gw.helper.pid)
+    runs = sleepers(gw)
+    os.kill(stage, signal.SIGKILL)
+    answer = client.result()
+    assert answer is not None, client.error
+    if answer.status_code == 200:
+        assert answer.json()["status"] == "failed" and answer.json()["error"]
+    else:
+        check.error(answer, answer.status_code)
+        assert answer.status_code in (500, 502, 503)
+    watch.wait_for(lambda: not any(watch.alive(p) for p in runs), 5 * slow, "the sandbox survives")
+    works_again(gw)
+    assert gw.helper.poll() is None
+
+
+def test_kill_of_the_packer_and_its_spare_child(gw):
+    for _ in range(3):
+        for pid in gw.packers():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        works_again(gw)
+    assert gw.helper.poll() is None
+    assert gw.upload(skill("after", "print(1)")).status_code == 201
+
+
+def test_kill_of_the_packer_during_a_run_keeps_the_run(gw):
+    client = start_sleep(gw)
+    for pid in gw.packers():
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    time.sleep(0.3)
+    assert client.is_alive(), "the run itself needs no packer"
+    works_again(gw)
+    client2 = Client(gw, json={"skill": "quick"})
+    assert client2.result().status_code == 200
+    for pid in sleepers(gw):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    answer = client.result()
+    assert answer.status_code == 200 and answer.json()["status"] == "failed"
+    assert answer.json()["logs"].startswith("started")
+
+
+def test_kill_of_the_script_from_outside_is_an_ordinary_result(gw):
+    client = start_sleep(gw)
+    for pid in sleepers(gw):
+        os.kill(pid, signal.SIGKILL)
+    body = client.result().json()
+    assert body["status"] == "failed" and body["error"] == "killed by signal SIGKILL"
+    assert body["logs"] == "started\n"
+
+
+def test_kill_of_everything_then_a_start_sweeps_what_was_left(gw, slow):
+    gw.allow_log(r"worker process \d+ exited on signal 9")
+    client = start_sleep(gw)
+    state = gw.state / "helper" / "tmp"
+    for pid in gw.workers() + [gw.helper.pid]:
+        os.kill(pid, signal.SIGKILL)
+    gw.helper.wait(10)
+    client.result()
+    # What a crash in the middle of an upload and of an archive leaves.
+    (state / "orphan").mkdir()
+    (state / "orphan" / "file").write_text("x")
+    folder = gw.state / "artifacts" / "aa"
+    folder.mkdir(exist_ok=True)
+    temporary = folder / ".01890000-0000-7000-8000-0000000000aa.tmp"
+    temporary.write_text("half")
+    for path in (state / "orphan" / "file", state / "orphan", folder, temporary):
+        os.chown(path, state.stat().st_uid, -1)
+    gw.start_helper()
+    works_again(gw)
+    assert list(state.iterdir()) == [] and not temporary.exists()
+
+
+def test_sigterm_lets_running_skills_finish(make_gateway, slow):
+    gw = make_gateway(helper={"stop_timeout": "20s"})
+    gw.push(skill("two-seconds", "import time; time.sleep(2); print('end')"))
+    client = Client(gw, json={"skill": "two-seconds"})
+    watch.wait_for(lambda: sleepers(gw), 15, "the run does not start")
+    assert gw.stop_helper(timeout=15 * slow) == 0
+    body = client.result().json()
+    assert body["status"] == "success" and body["logs"] == "end\n"
+
+
+def test_sigterm_kills_what_outlasts_the_stop_timeout(make_gateway, slow):
+    gw = make_gateway(helper={"stop_timeout": "1s"})
+    gw.push(skill("sleep", SLEEP))
+    client = start_sleep(gw)
+    begun = time.monotonic()
+    assert gw.stop_helper(timeout=10 * slow) == 0
+    assert time.monotonic() - begun < 5 * slow
+    answer = client.result()
+    assert answer is not None, client.error
+    if answer.status_code == 200:
+        assert answer.json()["status"] in ("cancelled", "failed")
+    else:
+        check.error(answer, answer.status_code)
+
+
+def test_a_full_disk_for_uploads_is_an_error_not_a_crash(make_gateway):
+    """RLIMIT_FSIZE stands in for a full disk: nginx can write no body over 1 MiB."""
+    gw = make_gateway(main="worker_rlimit_nofile 256;")
+    gw.push(skill("small", "print('ok')"))
+    for pid in gw.workers():
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    gw.allow_log(r"\[(alert|crit)\].*(File too large|pwrite|writev|write)|exited on signal 25")
+    answer = Client(gw, "/v1/skills", data=make_zip(skill("large", "1", files={"b": os.urandom(4 << 20)})),
+                    headers={"Content-Type": "application/zip"}).result()
+    if answer is not None:
+        assert answer.status_code >= 500
+        check.error(answer, answer.status_code)
+    assert gw.run("small")["logs"] == "ok\n"
