@@ -1,5 +1,5 @@
 # core: what module, helper, stage and CLI share; package: libyaml and libarchive
 # come with it, so only packer, CLI and tests link it.
 LIB_CORE_SRCS := err.c buf.c names.c units.c semver.c uuid7.c signature.c fastcgi.c
-LIB_STORE_SRCS := store.c store_keys.c store_skills.c store_executions.c
+LIB_STORE_SRCS := store.c store_keys.c store_skills.c store_executions.c store_packages.c
 LIB_PACKAGE_SRCS := manifest.c package.c package_zip.c package_dir.c multipart.c

@@ -8,11 +8,13 @@
  *   tmp/                  files on their way to packages/
  *
  * Rules (DESIGN.md 4).  Open after the fork, once in a process.  MDB_NOTLS; one
- * cached read transaction that every read renews and resets: a read's results
- * point into the map and are valid only until the next call on the store, so
+ * cached read transaction that every read renews and resets before it returns:
+ * an idle worker pins no page.  A read's results are copies in the store's own
+ * memory, each followed by a NUL, and good until the next read on the store, so
  * copy what is kept.  Reads belong to one thread (nginx: the event loop).
  * Writes go through a batch, which is one write transaction and one fsync, in
- * any one thread (nginx: the store thread), possibly at the same time as reads.
+ * any one thread (nginx: the store thread), possibly at the same time as reads;
+ * they don't touch a read's results.
  * The map's size is fixed by whoever creates the store.  A full disk or map is
  * SB_ENOSPACE and leaves the store readable.
  *
@@ -44,11 +46,14 @@ typedef struct {
 } sb_str_t;
 
 /*
- * Opens, creating folder and environment when `create`; size is used then only.
+ * Opens, creating folder and environment when `create`; size is used then only (0: SB_STORE_SIZE).
  * SB_ENOTFOUND: no store there; SB_ECONFLICT: written by a newer schema (nothing
- * is touched); SB_ESYSTEM otherwise.  Clears stale readers.
+ * is touched); SB_EINTERNAL: open in this process already, or damaged; SB_ESYSTEM otherwise.
+ * Clears stale readers and what a crash left in packages/ and tmp/ (takes the writer's lock for
+ * it).
  */
-sb_code_t sb_store_open(const char *path, size_t size, bool create, sb_store_t **out, sb_err_t *err);
+sb_code_t sb_store_open(const char *path, size_t size, bool create, sb_store_t **out,
+                        sb_err_t *err);
 void sb_store_close(sb_store_t *st);
 /* Frees reader slots of dead processes; for a timer.  Any thread. */
 void sb_store_check_readers(sb_store_t *st);
@@ -66,19 +71,22 @@ typedef struct {
     char tenant[SB_TENANT_MAX + 1];
     char name[SB_KEYNAME_MAX + 1];
     sb_role_t role;
-    bool service;          /* may act for any tenant by X-Tenant-ID */
+    bool service; /* may act for any tenant by X-Tenant-ID */
     int64_t created_ms;
-    int64_t expires_ms;    /* 0 = never */
+    int64_t expires_ms; /* 0 = never */
 } sb_key_t;
 
 /* By the SHA-256 of the secret.  SB_EAUTH: unknown or revoked.  Expiry is the caller's to judge. */
-sb_code_t sb_store_key_find(sb_store_t *st, const unsigned char sha256[32], sb_key_t *key, sb_err_t *err);
+sb_code_t sb_store_key_find(sb_store_t *st, const unsigned char sha256[32], sb_key_t *key,
+                            sb_err_t *err);
 typedef sb_code_t (*sb_key_cb)(void *ctx, const sb_key_t *key, sb_err_t *err);
+/* Oldest first, inside one read: the callback must not call the store. */
 sb_code_t sb_store_key_each(sb_store_t *st, sb_key_cb cb, void *ctx, sb_err_t *err);
 
 /* ---- skills (reads) ---- */
 
-/* The JSON array of GET /v1/skills: one element a name, ordered by name, `latest` of each. */
+/* Appends the JSON array of GET /v1/skills: one element a name, ordered by name, `latest` of each.
+ */
 sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, sb_buf_t *out, sb_err_t *err);
 
 typedef struct {
@@ -95,18 +103,21 @@ sb_code_t sb_store_skill_get(sb_store_t *st, const char *tenant, const char *nam
 /* Media type the package file of a digest was uploaded with; SB_ENOTFOUND. */
 sb_code_t sb_store_package_type(sb_store_t *st, const char *digest, sb_str_t *type, sb_err_t *err);
 /* Path of the package file ("<store>/packages/<digest>"), NUL-terminated into out. */
-sb_code_t sb_store_package_path(sb_store_t *st, const char *digest, char *out, size_t outlen, sb_err_t *err);
+sb_code_t sb_store_package_path(sb_store_t *st, const char *digest, char *out, size_t outlen,
+                                sb_err_t *err);
 
 /* ---- executions (reads) ---- */
 
 typedef struct {
-    sb_str_t status;  /* queued | running | success | failed | timeout | cancelled */
-    sb_str_t json;    /* {"execution_id":"...",...} without files_url and logs; see SB_EXECUTION_SPLICE_AT */
-    sb_str_t logs;    /* raw bytes, may be empty */
-    uint32_t files;   /* in the archive */
+    sb_str_t status; /* queued | running | success | failed | timeout | cancelled */
+    sb_str_t json;   /* {"execution_id":"...",...} without files_url and logs; see
+                        SB_EXECUTION_SPLICE_AT */
+    sb_str_t logs;   /* raw bytes, may be empty */
+    uint32_t files;  /* in the archive */
 } sb_execution_t;
 
-/* Offset in json where `"files_url":"...",` and `"logs":"...",` belong: right behind {"execution_id":"<36>", */
+/* Offset in json where `"files_url":"...",` and `"logs":"...",` belong: right behind
+ * {"execution_id":"<36>", */
 #define SB_EXECUTION_SPLICE_AT (sizeof("{\"execution_id\":\"") - 1 + SB_UUID_LEN + 2)
 
 sb_code_t sb_store_execution_get(sb_store_t *st, const char *tenant, const char *id,
@@ -125,7 +136,8 @@ sb_code_t sb_batch_commit(sb_batch_t *b, sb_err_t *err); /* frees b in every cas
 void sb_batch_abort(sb_batch_t *b);                      /* frees b */
 
 /* key->id and created_ms are filled in when empty; the tenant is made when new. */
-sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key_t *key, sb_err_t *err);
+sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key_t *key,
+                           sb_err_t *err);
 sb_code_t sb_batch_key_revoke(sb_batch_t *b, const char *id, sb_err_t *err);
 
 typedef enum { SB_ON_CONFLICT_BUMP, SB_ON_CONFLICT_ERROR } sb_on_conflict_t;
@@ -134,22 +146,25 @@ typedef struct {
     /* in */
     const char *tenant;
     const char *name;
-    const char *version;      /* declared */
+    const char *version; /* declared */
     const char *description;
-    const char *lang;         /* "" in instructions mode */
-    const char *mode;         /* executable | instructions */
+    const char *lang; /* "" in instructions mode */
+    const char *mode; /* executable | instructions */
     const char *digest;
-    const char *detail;       /* JSON members for the record, without braces: "\"entrypoint\":...,..." */
-    const char *run;          /* JSON object for sb_skill_t.run */
-    const char *package_tmp;  /* path of the uploaded body on the store's file system or any other; moved
-                                 (copied when need be), synced and renamed into packages/ before the
-                                 record is written; NULL: it is there already */
+    const char *detail; /* JSON members for the record, without braces: "\"entrypoint\":...,..." */
+    const char *run;    /* JSON object for sb_skill_t.run */
+    const char
+        *package_tmp; /* path of the uploaded body on the store's file system or any other; linked
+                         (copied when need be), synced and renamed into packages/ before the
+                         record is written, and removed once the batch is committed; after a
+                         failure it is as it was.  Syncing it before the batch keeps the
+                         writer's lock short.  NULL: the package is there already */
     const char *package_type; /* its media type */
     sb_on_conflict_t on_conflict;
     /* out */
     char stored_version[SB_VERSION_MAX + 1];
-    bool created;             /* false: the same content was there already, under stored_version */
-    bool bumped;              /* stored_version differs from version */
+    bool created; /* false: the same content was there already, under stored_version */
+    bool bumped;  /* stored_version differs from version */
 } sb_skill_put_t;
 
 /*
@@ -180,10 +195,10 @@ sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e,
 typedef struct {
     const char *tenant;
     const char *id;
-    const char *status;    /* success | failed | timeout | cancelled */
-    const char *result;    /* the helper's result object: {"status":...}; the record becomes
-                              {"execution_id":"<id>", + result without its '{', with "created_at" and
-                              "finished_at" added before the closing brace */
+    const char *status; /* success | failed | timeout | cancelled */
+    const char *result; /* the helper's result object, compact: {"status":...}; the record becomes
+                           {"execution_id":"<id>", + result without its '{', with "created_at" and
+                           "finished_at" added before the closing brace */
     size_t result_len;
     const char *logs;
     size_t logs_len;
@@ -194,8 +209,10 @@ typedef struct {
 /* Idempotent by id: finishing a finished one changes nothing and succeeds. */
 sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err);
 
-/* Running executions whose owner is dead, or was this process id in an earlier life (created before
- * started_ms), become failed with error "interrupted".  *swept may be NULL. */
-sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept, sb_err_t *err);
+/* Running executions whose owner is dead (its id may belong to another process by now), or was this
+ * process id in an earlier life (created before started_ms), become failed with error
+ * "interrupted". At most 10,000 in a call.  swept may be NULL. */
+sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept,
+                                   sb_err_t *err);
 
 #endif

@@ -1,0 +1,427 @@
+/*
+ * store_executions.c - the life of an execution: begun, finished, or swept when
+ * the worker that waited for it is gone.
+ *
+ * Promises: a finished record never changes; the records of the living are
+ * listed apart (`live`), so that a sweep looks at those only; a damaged record
+ * is an error, never read over its end.  The sweep looks at other processes
+ * through kill(pid, 0) and /proc/<pid>/stat, nothing else outside memory and map.
+ * Reads in the reading thread, sb_batch_*() where the batch runs.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include "store_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "names.h"
+
+#define EXEC_PARTS    5
+#define LIVE_PARTS    2
+#define LIVE_KEY_MAX  (SB_TENANT_MAX + 1 + 16)
+#define SWEEP_MAX     10000 /* in one operation; the rest waits for the next */
+#define JSON_MAX      (SB_RESULT_MAX + 4096)
+#define RUNNING_START ",\"status\":\"running\",\"error\":null"
+
+/* An execution's value, taken apart. */
+typedef struct {
+    sb_str_t status;
+    uint64_t files;
+    uint64_t created_ms;
+    sb_str_t json;
+    sb_str_t logs;
+} exec_value_t;
+
+static bool unpack_exec(const MDB_val *val, exec_value_t *out)
+{
+    sb_str_t parts[EXEC_PARTS];
+
+    if (!sb_unpack(val, SB_KIND_EXECUTION, parts, EXEC_PARTS) ||
+        !sb_num_read(parts[1], &out->files) || !sb_num_read(parts[2], &out->created_ms))
+        return false;
+    out->status = parts[0];
+    out->json = parts[3];
+    out->logs = parts[4];
+    return out->files <= UINT32_MAX && out->json.len > SB_EXECUTION_SPLICE_AT;
+}
+
+static bool exec_key(sb_skey_t *key, const char *tenant, const unsigned char id[16])
+{
+    return sb_skey(key, tenant, "", NULL, NULL) && sb_skey_add(key, id, 16);
+}
+
+static sb_code_t not_found(sb_err_t *err)
+{
+    return sb_err_set(err, SB_ENOTFOUND, "there is no such execution");
+}
+
+/* ---- reads ---- */
+
+static sb_code_t read_exec(sb_store_t *st, const sb_skey_t *key, sb_execution_t *out, sb_err_t *err)
+{
+    sb_str_t *const keep[] = {&out->status, &out->json, &out->logs};
+    MDB_val k = sb_skey_val(key), val;
+    exec_value_t value;
+    int rc = mdb_get(st->read, st->dbi[SB_DBI_EXECUTIONS], &k, &val);
+
+    if (rc == MDB_NOTFOUND)
+        return not_found(err);
+    if (rc != 0)
+        return sb_store_fail(st, rc, "reading an execution", err);
+    if (!unpack_exec(&val, &value))
+        return sb_store_corrupt("the record of an execution", err);
+    out->status = value.status;
+    out->json = value.json;
+    out->logs = value.logs;
+    out->files = (uint32_t)value.files;
+    return sb_store_keep(st, keep, 3, err);
+}
+
+sb_code_t sb_store_execution_get(sb_store_t *st, const char *tenant, const char *id,
+                                 sb_execution_t *out, sb_err_t *err)
+{
+    unsigned char binary[16];
+    sb_skey_t key;
+    sb_code_t code;
+
+    if (!sb_uuid_parse(id, strlen(id), binary) || !exec_key(&key, tenant, binary))
+        return not_found(err);
+    code = sb_store_read_begin(st, err);
+    if (code != SB_OK)
+        return code;
+    code = read_exec(st, &key, out, err);
+    sb_store_read_end(st);
+    return code;
+}
+
+/* ---- owners ---- */
+
+/*
+ * When a process was started, in clock ticks since boot: with the id it names one
+ * process, also after the id was given to another.  0 when it can't be known.
+ */
+static uint64_t start_ticks(int32_t pid)
+{
+    char path[32], text[1024];
+    unsigned long long ticks = 0;
+    const char *p;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    p = strrchr(text, ')'); /* field 2 may hold anything, blanks and brackets too */
+    for (int field = 2; p != NULL && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    return p != NULL && sscanf(p, "%llu", &ticks) == 1 ? ticks : 0;
+}
+
+typedef struct {
+    int32_t self;
+    int64_t started_ms;
+} sweeper_t;
+
+static bool owner_is_gone(const sweeper_t *who, int32_t owner, uint64_t ticks, int64_t created_ms)
+{
+    uint64_t now_ticks;
+
+    if (owner <= 0 || (kill(owner, 0) != 0 && errno == ESRCH))
+        return true;
+    if (owner == who->self && created_ms < who->started_ms)
+        return true;
+    now_ticks = start_ticks(owner);
+    return ticks != 0 && now_ticks != 0 && ticks != now_ticks;
+}
+
+/* ---- writes ---- */
+
+static sb_code_t write_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *status,
+                            uint32_t files, int64_t created_ms, sb_str_t json, sb_str_t logs,
+                            sb_err_t *err)
+{
+    sb_num_t nfiles = sb_num(files), created = sb_num((uint64_t)created_ms);
+    sb_str_t parts[EXEC_PARTS] = {sb_str_of(status, strlen(status)), sb_num_part(&nfiles),
+                                  sb_num_part(&created), json, logs};
+    MDB_val k = sb_skey_val(key);
+    int rc =
+        sb_pack_put(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, SB_KIND_EXECUTION, parts, EXEC_PARTS);
+
+    return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "writing an execution", err);
+}
+
+static void add_time(sb_buf_t *json, const char *name, int64_t ms)
+{
+    char when[SB_TIME_LEN + 1];
+
+    sb_time_format(ms, when);
+    sb_json_key_str(json, name, when);
+}
+
+static sb_code_t put_running(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
+                             const sb_execution_begin_t *e, sb_err_t *err)
+{
+    sb_num_t owner = sb_num((uint64_t)e->owner), ticks = sb_num(start_ticks(e->owner));
+    sb_str_t live[LIVE_PARTS] = {sb_num_part(&owner), sb_num_part(&ticks)};
+    sb_buf_t json = SB_BUF_INIT(JSON_MAX);
+    MDB_val k = sb_skey_val(key);
+    sb_code_t code;
+    int rc;
+
+    sb_buf_str(&json, "{\"execution_id\":\"");
+    sb_buf_str(&json, id);
+    sb_buf_str(&json, "\"" RUNNING_START);
+    sb_json_key_str(&json, "skill_name", e->skill);
+    sb_json_key_str(&json, "skill_version", e->version);
+    add_time(&json, "created_at", e->created_ms);
+    sb_buf_char(&json, '}');
+    if (!sb_buf_ok(&json)) {
+        sb_buf_free(&json);
+        return sb_err_errno(err, ENOMEM, "store: beginning an execution");
+    }
+    code = write_exec(b, txn, key, "running", 0, e->created_ms, sb_str_of(json.data, json.len),
+                      sb_str_of("", 0), err);
+    sb_buf_free(&json);
+    if (code != SB_OK)
+        return code;
+    rc = sb_pack_put(txn, b->st->dbi[SB_DBI_LIVE], &k, SB_KIND_LIVE, live, LIVE_PARTS);
+    return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "writing an execution", err);
+}
+
+/* Tenant and id of a write: the key, and the id in canonical form. */
+static sb_code_t write_key(const char *tenant, const char *id, sb_skey_t *key,
+                           char canonical[SB_UUID_LEN + 1], sb_err_t *err)
+{
+    unsigned char binary[16];
+
+    if (!sb_tenant_valid(tenant, strlen(tenant)))
+        return sb_err_set(err, SB_EINVAL, "the tenant's id is not valid");
+    if (!sb_uuid_parse(id, strlen(id), binary) || !exec_key(key, tenant, binary))
+        return sb_err_set(err, SB_EINVAL, "the execution's id is not a UUID");
+    sb_uuid_format(binary, canonical);
+    return SB_OK;
+}
+
+/* SB_ENOTFOUND leaves err alone. */
+static sb_code_t get_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, exec_value_t *value,
+                          sb_err_t *err)
+{
+    MDB_val k = sb_skey_val(key), val;
+    int rc = mdb_get(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, &val);
+
+    if (rc == MDB_NOTFOUND)
+        return SB_ENOTFOUND;
+    if (rc != 0)
+        return sb_store_fail(b->st, rc, "reading an execution", err);
+    return unpack_exec(&val, value) ? SB_OK : sb_store_corrupt("the record of an execution", err);
+}
+
+sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err)
+{
+    char id[SB_UUID_LEN + 1];
+    exec_value_t value;
+    sb_skey_t key;
+    MDB_txn *txn;
+    sb_code_t code = write_key(e->tenant, e->id, &key, id, err);
+
+    if (code == SB_OK)
+        code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    code = get_exec(b, txn, &key, &value, err);
+    if (code == SB_OK)
+        code = sb_err_set(err, SB_ECONFLICT, "an execution with this id exists");
+    else if (code == SB_ENOTFOUND)
+        code = put_running(b, txn, &key, id, e, err);
+    return sb_batch_op_end(b, txn, code, err);
+}
+
+static bool is_running(sb_str_t status)
+{
+    return status.len == 7 && memcmp(status.data, "running", 7) == 0;
+}
+
+static bool is_final(const char *status)
+{
+    return strcmp(status, "success") == 0 || strcmp(status, "failed") == 0 ||
+           strcmp(status, "timeout") == 0 || strcmp(status, "cancelled") == 0;
+}
+
+static sb_code_t check_finish(const sb_execution_finish_t *e, sb_err_t *err)
+{
+    if (!is_final(e->status))
+        return sb_err_set(err, SB_EINVAL, "\"%.32s\" is not a final status", e->status);
+    if (e->result_len < 2 || e->result[0] != '{' || e->result[e->result_len - 1] != '}')
+        return sb_err_set(err, SB_EINVAL, "the result of an execution is not a JSON object");
+    if (e->result_len > SB_RESULT_MAX || e->logs_len > 2 * SB_LOG_MAX)
+        return sb_err_set(err, SB_ETOOLARGE, "the result of an execution is too large");
+    return SB_OK;
+}
+
+/* Takes it off the list of the living; not being there is fine. */
+static sb_code_t unlist(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_err_t *err)
+{
+    MDB_val k = sb_skey_val(key);
+    int rc = mdb_del(txn, b->st->dbi[SB_DBI_LIVE], &k, NULL);
+
+    return rc == 0 || rc == MDB_NOTFOUND ? SB_OK
+                                         : sb_store_fail(b->st, rc, "ending an execution", err);
+}
+
+static sb_code_t put_finished(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
+                              const sb_execution_finish_t *e, sb_err_t *err)
+{
+    sb_buf_t json = SB_BUF_INIT(JSON_MAX);
+    sb_code_t code;
+
+    sb_buf_str(&json, "{\"execution_id\":\"");
+    sb_buf_str(&json, id);
+    sb_buf_char(&json, '"');
+    if (e->result_len > 2) {
+        sb_buf_char(&json, ',');
+        sb_buf_add(&json, e->result + 1, e->result_len - 2);
+    }
+    add_time(&json, "created_at", e->created_ms);
+    add_time(&json, "finished_at", e->finished_ms);
+    sb_buf_char(&json, '}');
+    if (!sb_buf_ok(&json)) {
+        sb_buf_free(&json);
+        return sb_err_errno(err, ENOMEM, "store: finishing an execution");
+    }
+    code = write_exec(b, txn, key, e->status, e->files, e->created_ms,
+                      sb_str_of(json.data, json.len), sb_str_of(e->logs, e->logs_len), err);
+    sb_buf_free(&json);
+    return code == SB_OK ? unlist(b, txn, key, err) : code;
+}
+
+sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err)
+{
+    char id[SB_UUID_LEN + 1];
+    exec_value_t value;
+    sb_skey_t key;
+    MDB_txn *txn;
+    sb_code_t code = check_finish(e, err);
+
+    if (code == SB_OK)
+        code = write_key(e->tenant, e->id, &key, id, err);
+    if (code == SB_OK)
+        code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    code = get_exec(b, txn, &key, &value, err);
+    if (code == SB_ENOTFOUND || (code == SB_OK && is_running(value.status)))
+        code = put_finished(b, txn, &key, id, e, err);
+    return sb_batch_op_end(b, txn, code, err);
+}
+
+/* ---- the sweep ---- */
+
+/* The keys of the living whose owner is gone, LIVE_KEY_MAX + 1 bytes apart: length, bytes. */
+static sb_code_t collect_gone(sb_batch_t *b, MDB_txn *txn, const sweeper_t *who, sb_buf_t *gone,
+                              sb_err_t *err)
+{
+    MDB_val key, val;
+    MDB_cursor *cur;
+    int count = 0, rc = mdb_cursor_open(txn, b->st->dbi[SB_DBI_LIVE], &cur);
+
+    if (rc != 0)
+        return sb_store_fail(b->st, rc, "listing running executions", err);
+    for (rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST); rc == 0 && count < SWEEP_MAX;
+         rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
+        unsigned char slot[LIVE_KEY_MAX + 1] = {0};
+        sb_str_t parts[LIVE_PARTS];
+        exec_value_t value;
+        uint64_t owner, ticks;
+        sb_skey_t k = {.len = 0};
+
+        if (key.mv_size > LIVE_KEY_MAX || !sb_skey_add(&k, key.mv_data, key.mv_size) ||
+            !sb_unpack(&val, SB_KIND_LIVE, parts, LIVE_PARTS) || !sb_num_read(parts[0], &owner) ||
+            !sb_num_read(parts[1], &ticks) || get_exec(b, txn, &k, &value, NULL) != SB_OK) {
+            rc = MDB_CORRUPTED;
+            break;
+        }
+        if (!owner_is_gone(who, (int32_t)owner, ticks, (int64_t)value.created_ms))
+            continue;
+        slot[0] = (unsigned char)key.mv_size;
+        memcpy(slot + 1, key.mv_data, key.mv_size);
+        sb_buf_add(gone, slot, sizeof(slot));
+        count++;
+    }
+    mdb_cursor_close(cur);
+    if (rc != 0 && rc != MDB_NOTFOUND)
+        return sb_store_fail(b->st, rc, "listing running executions", err);
+    return sb_buf_ok(gone) ? SB_OK : sb_err_errno(err, ENOMEM, "listing running executions");
+}
+
+/* {"execution_id":..,"status":"running","error":null,<facts>} -> the same facts, failed. */
+static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, int64_t now,
+                           sb_err_t *err)
+{
+    const size_t head = SB_EXECUTION_SPLICE_AT - 1, start = sizeof(RUNNING_START) - 1;
+    sb_buf_t json = SB_BUF_INIT(JSON_MAX);
+    exec_value_t value;
+    sb_code_t code = get_exec(b, txn, key, &value, err);
+    int64_t created;
+
+    if (code != SB_OK)
+        return code;
+    if (!is_running(value.status) || value.json.len < head + start + 1 ||
+        memcmp(value.json.data + head, RUNNING_START, start) != 0)
+        return sb_store_corrupt("the record of a running execution", err);
+    created = (int64_t)value.created_ms;
+    sb_buf_add(&json, value.json.data, head);
+    sb_json_key_str(&json, "status", "failed");
+    sb_json_key_int(&json, "duration_ms", now > created ? now - created : 1);
+    sb_json_key_str(&json, "error", "interrupted");
+    sb_buf_add(&json, value.json.data + head + start, value.json.len - head - start - 1);
+    add_time(&json, "finished_at", now);
+    sb_buf_char(&json, '}');
+    if (sb_buf_ok(&json))
+        code = write_exec(b, txn, key, "failed", 0, created, sb_str_of(json.data, json.len),
+                          sb_str_of("", 0), err);
+    else
+        code = sb_err_errno(err, ENOMEM, "store: ending an execution");
+    sb_buf_free(&json);
+    return code == SB_OK ? unlist(b, txn, key, err) : code;
+}
+
+sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept,
+                                   sb_err_t *err)
+{
+    sweeper_t who = {self, started_ms};
+    sb_buf_t gone = SB_BUF_INIT(SWEEP_MAX * (LIVE_KEY_MAX + 1));
+    int64_t now = sb_time_now_ms();
+    MDB_txn *txn;
+    int count = 0;
+    sb_code_t code = sb_batch_op_begin(b, &txn, err);
+
+    if (code != SB_OK)
+        return code;
+    code = collect_gone(b, txn, &who, &gone, err);
+    for (size_t at = 0; code == SB_OK && at < gone.len; at += LIVE_KEY_MAX + 1) {
+        sb_skey_t key = {.len = 0};
+
+        sb_skey_add(&key, gone.data + at + 1, (unsigned char)gone.data[at]);
+        code = interrupt(b, txn, &key, now, err);
+        count++;
+    }
+    sb_buf_free(&gone);
+    code = sb_batch_op_end(b, txn, code, err);
+    if (code == SB_OK && swept != NULL)
+        *swept = count;
+    return code;
+}

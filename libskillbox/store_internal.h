@@ -1,0 +1,168 @@
+/*
+ * store_internal.h - what the store's files share; nobody else includes it.
+ *
+ *   store.c             environment, transactions, batches, change log, codec
+ *   store_packages.c    the files in packages/ and tmp/
+ *   store_keys.c        API keys and tenants
+ *   store_skills.c      skill versions
+ *   store_executions.c  executions
+ *
+ * Key bytes: fields in a fixed order, a NUL between two (no field can hold one),
+ * numbers big-endian; all bounded below LMDB's 511.
+ *
+ *   dbi         key                         value (parts, see sb_unpack)
+ *   meta        "schema" | "rev"            u64
+ *   log         u64 revision                JSON of the change, as it is
+ *   tenants     tenant                      JSON, as it is
+ *   keys        SHA-256 of the secret       id, tenant, name, role, service, created, expires
+ *   keyids      id                          SHA-256 of the secret, as it is
+ *   skills      tenant, name, version       digest, origin, run, length of the list element, record
+ *   heads       tenant, name                version, list element
+ *   origins     tenant, name, origin,       version, as it is: the one that this digest got when it
+ *               digest                      was uploaded as version `origin`
+ *   packages    digest                      media type, number of skill records with this digest
+ *   executions  tenant, 16 bytes of id      status, files, created, JSON, logs
+ *   live        tenant, 16 bytes of id      owner, its start in clock ticks since boot
+ */
+#ifndef SB_STORE_INTERNAL_H
+#define SB_STORE_INTERNAL_H
+
+#include "store.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include <lmdb.h>
+
+enum {
+    SB_DBI_META,
+    SB_DBI_LOG,
+    SB_DBI_TENANTS,
+    SB_DBI_KEYS,
+    SB_DBI_KEYIDS,
+    SB_DBI_SKILLS,
+    SB_DBI_HEADS,
+    SB_DBI_ORIGINS,
+    SB_DBI_PACKAGES,
+    SB_DBI_EXECUTIONS,
+    SB_DBI_LIVE,
+    SB_DBI_COUNT,
+};
+
+#define SB_SKEY_MAX   511
+#define SB_PARTS_MAX  8
+#define SB_DIGEST_LEN 64 /* lower-case hex */
+
+struct sb_store_s {
+    MDB_env *env;
+    MDB_dbi dbi[SB_DBI_COUNT];
+    MDB_txn *read; /* reset between reads */
+    sb_buf_t kept; /* copy of what the last read answered */
+    char *path;
+    pid_t pid; /* who opened it: LMDB does not survive a fork */
+    dev_t dev; /* of data.mdb, for the refusal of a second opening */
+    ino_t ino;
+    atomic_bool in_batch;
+    struct sb_store_s *next; /* in the list of open stores */
+};
+
+struct sb_batch_s {
+    sb_store_t *st;
+    MDB_txn *txn;
+    sb_buf_t doubtful; /* digests, NUL-terminated one behind the other: their files go when no
+                          record is there once the transaction has ended */
+    sb_buf_t used;     /* paths of uploads that were taken over, to be removed after the commit */
+};
+
+/* ---- store.c: errors, keys, values ---- */
+
+/* Turns an LMDB or errno code into an error "<what>: <reason>". */
+sb_code_t sb_store_fail(sb_store_t *st, int rc, const char *what, sb_err_t *err);
+/* A record that does not read as this schema says. */
+sb_code_t sb_store_corrupt(const char *what, sb_err_t *err);
+
+typedef struct {
+    unsigned char data[SB_SKEY_MAX];
+    size_t len;
+} sb_skey_t;
+
+/* The fields up to the first NULL, joined by NULs; a last field "" makes the prefix of all below.
+ * False when they are too long: nothing of that name can be there. */
+bool sb_skey(sb_skey_t *k, const char *a, const char *b, const char *c, const char *d);
+bool sb_skey_add(sb_skey_t *k, const void *data, size_t len);
+MDB_val sb_skey_val(const sb_skey_t *k);
+/* Has the key this prefix? */
+bool sb_skey_prefix(const MDB_val *key, const sb_skey_t *prefix);
+
+/*
+ * A value of several parts: its kind, the number of parts, their lengths (u32),
+ * their bytes.  sb_unpack checks all of it against the value's size: a damaged
+ * record is told from a good one, never read over its end.
+ */
+int sb_pack_put(MDB_txn *txn, MDB_dbi dbi, MDB_val *key, unsigned char kind, const sb_str_t *parts,
+                size_t n);
+bool sb_unpack(const MDB_val *val, unsigned char kind, sb_str_t *parts, size_t n);
+
+enum {
+    SB_KIND_KEY = 1,
+    SB_KIND_SKILL,
+    SB_KIND_HEAD,
+    SB_KIND_PACKAGE,
+    SB_KIND_EXECUTION,
+    SB_KIND_LIVE
+};
+
+/* Numbers as parts and keys: 8 bytes, big-endian. */
+typedef struct {
+    unsigned char data[8];
+} sb_num_t;
+sb_num_t sb_num(uint64_t v);
+sb_str_t sb_num_part(const sb_num_t *n);
+bool sb_num_read(sb_str_t part, uint64_t *v);
+
+static inline sb_str_t sb_str_of(const char *data, size_t len)
+{
+    return (sb_str_t){data, len};
+}
+
+/* Copies a part into an array, NUL-terminated; false when it does not fit. */
+bool sb_str_copy(sb_str_t part, char *out, size_t outlen);
+
+/* ---- store.c: reads ---- */
+
+/* Between the two, results of mdb_get are good; sb_store_keep makes them outlive the end. */
+sb_code_t sb_store_read_begin(sb_store_t *st, sb_err_t *err);
+void sb_store_read_end(sb_store_t *st);
+/* Copies the n parts into the store's own memory, each NUL-terminated, and points them there. */
+sb_code_t sb_store_keep(sb_store_t *st, sb_str_t *const *parts, size_t n, sb_err_t *err);
+
+/* ---- store.c: writes ---- */
+
+/* An operation is a nested transaction: op_end commits it when rc is SB_OK, else drops it. */
+sb_code_t sb_batch_op_begin(sb_batch_t *b, MDB_txn **txn, sb_err_t *err);
+sb_code_t sb_batch_op_end(sb_batch_t *b, MDB_txn *txn, sb_code_t rc, sb_err_t *err);
+
+/* Takes the next revision and starts its entry {"rev":..,"op":..,"tenant":..; add members, then
+ * log_put. */
+sb_code_t sb_log_start(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, const char *op,
+                       const char *tenant, sb_err_t *err);
+sb_code_t sb_log_put(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, sb_err_t *err);
+
+/* ---- store_packages.c ---- */
+
+bool sb_digest_valid(const char *digest);
+/* Makes packages/ and tmp/ when they are missing. */
+sb_code_t sb_packages_prepare(const char *path, sb_err_t *err);
+/*
+ * Removes what a crash left: our files in tmp/, files in packages/ without a
+ * record.  Takes the writer's lock, under which no such file is in use.
+ */
+sb_code_t sb_packages_sweep(sb_store_t *st, sb_err_t *err);
+/* One more skill record has this digest; its file is put in place when it is not there. */
+sb_code_t sb_package_ref(sb_batch_t *b, MDB_txn *txn, const sb_skill_put_t *put, sb_err_t *err);
+/* One less; the last one takes the record along, and the file after the commit. */
+sb_code_t sb_package_unref(sb_batch_t *b, MDB_txn *txn, const char *digest, sb_err_t *err);
+/* After the batch's transaction has ended, either way. */
+void sb_packages_settle(sb_batch_t *b, bool committed);
+
+#endif
