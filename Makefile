@@ -3,7 +3,9 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 BUILD   ?= build
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 JOBS    ?= $(shell nproc)
 PYTHON  ?= /usr/bin/python3
 
