@@ -23,24 +23,27 @@ typedef enum { SB_FINDING_NOTE, SB_FINDING_WARNING, SB_FINDING_ERROR } sb_severi
 
 typedef struct {
     sb_severity_t severity;
-    char code[48];     /* stable, kebab-case: "name-not-strict", "timeout-clamped", "path-traversal" */
-    char path[256];    /* file inside the package, "" when it is about the whole */
-    int line;          /* 1-based, 0 when unknown */
+    char code[48];  /* stable, kebab-case: "name-not-strict", "timeout-clamped", "path-traversal" */
+    char path[256]; /* file inside the package, "" when it is about the whole */
+    int line;       /* 1-based, 0 when unknown */
     char message[256]; /* one sentence */
 } sb_finding_t;
 
 typedef struct {
     sb_finding_t *items; /* malloc'ed */
     size_t count;
-    bool truncated;      /* more than SB_FINDINGS_MAX were seen */
-    size_t errors;       /* how many are SB_FINDING_ERROR (all seen, also past the cap) */
+    bool truncated; /* more than SB_FINDINGS_MAX were seen */
+    size_t errors;  /* how many are SB_FINDING_ERROR (all seen, also past the cap) */
 } sb_findings_t;
 
 void sb_findings_free(sb_findings_t *f);
 /* Text in path and message is made printable UTF-8 and cut to fit. */
 void sb_findings_add(sb_findings_t *f, sb_severity_t severity, const char *code, const char *path,
                      int line, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
-/* [{"severity":"error","code","message","path"?,"line"?}, ...]; new reference, NULL out of memory. */
+/* SB_OK when no error was seen; else SB_ESKILL with the first one's text and line in err. */
+sb_code_t sb_findings_verdict(const sb_findings_t *f, sb_err_t *err);
+/* [{"severity":"error","code","message","path"?,"line"?}, ...]; new reference, NULL out of memory.
+ */
 json_t *sb_findings_to_json(const sb_findings_t *f);
 
 /* What an operator allows; zero-initialised fields take limits.h's values. */
@@ -51,25 +54,32 @@ typedef struct {
 } sb_manifest_limits_t;
 
 typedef struct {
-    char *name;            /* malloc'ed strings, NULL when absent */
+    char *name; /* malloc'ed strings, NULL when absent */
     char *description;
-    char *version;         /* never NULL after sb_manifest_finish: "1.0.0" when none was declared */
+    char *version; /* never NULL after sb_manifest_finish: "1.0.0" when none was declared */
     bool version_declared;
-    const char *lang;      /* "python", "node", "bash" or NULL (static) */
-    char *entrypoint;      /* as declared, or as found by sb_manifest_finish; NULL in instructions mode */
-    char *image;           /* image or runtime, verbatim */
+    const char *lang; /* "python", "node", "bash" or NULL (static) */
+    char
+        *entrypoint; /* as declared, or as found by sb_manifest_finish; NULL in instructions mode */
+    char *image;     /* image or runtime, verbatim */
     int64_t timeout_ms;
     int64_t memory_bytes;
     int32_t cpu_milli;
-    bool network;          /* asked for; nobody grants it yet */
-    bool executable;       /* mode: executable or instructions */
+    bool network;       /* asked for; nobody grants it yet */
+    bool executable;    /* mode: executable or instructions */
+    bool mode_declared; /* the package itself said which */
     char *license;
     char *compatibility;
-    char *instructions;    /* the markdown behind the frontmatter, line ends kept, BOM and CR dropped */
+    char
+        *instructions; /* the markdown behind the frontmatter, line ends kept, BOM and CR dropped */
     size_t instructions_len;
     json_t *allowed_tools; /* string or array as given, NULL when absent */
     json_t *metadata;      /* object, NULL when absent */
-    json_t *extra;         /* object: unknown top-level keys, verbatim (input_schema and output_schema too) */
+    json_t
+        *extra; /* object: unknown top-level keys, verbatim (input_schema and output_schema too) */
+    struct {
+        int entrypoint, lang, mode; /* where they were declared in SKILL.md, 0 when they were not */
+    } lines;
 } sb_manifest_t;
 
 void sb_manifest_free(sb_manifest_t *m);
@@ -84,10 +94,10 @@ sb_code_t sb_manifest_parse(const char *text, size_t len, const sb_manifest_limi
 
 /* One file of the package, for the rules that need the tree. */
 typedef struct {
-    const char *path;  /* relative, normalised */
+    const char *path; /* relative, normalised */
     int64_t size;
-    unsigned mode;     /* 0644 or 0755 */
-    const char *lang;  /* by extension or shebang, NULL when it is no script */
+    unsigned mode;    /* 0644 or 0755 */
+    const char *lang; /* by extension or shebang, NULL when it is no script */
 } sb_manifest_file_t;
 
 /*
