@@ -1,0 +1,252 @@
+/*
+ * skill.c - `skillbox skill list|show|delete`: the gateway's catalog.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "client.h"
+#include "output.h"
+
+#define DESCRIPTION_COLUMNS 60
+#define CALL_MS             60000
+
+static const sb_option_t format_options[] = {
+    {"output", "FORMAT", "json or table (default: table)", false},
+    {"json", NULL, "the same as --output json", false},
+    {NULL, NULL, NULL, false},
+};
+
+/* Path of a skill, of one version when it is not NULL. */
+static bool skill_path(char *out, size_t size, const char *name, const char *version)
+{
+    char head[SB_URL_MAX];
+
+    if (version == NULL) {
+        return sb_path_build(out, size, "/v1/skills/", name, "");
+    }
+    return sb_path_build(head, sizeof(head), "/v1/skills/", name, "/") &&
+           sb_path_build(out, size, head, version, "");
+}
+
+/* GETs path and gives its JSON; NULL after a message, *rc is the exit status. */
+static json_t *get_json(const sb_args_t *args, const char *path, int *rc)
+{
+    sb_call_t call = SB_CALL("GET", path);
+    json_t *value = NULL;
+    sb_server_t server;
+    sb_reply_t reply;
+
+    *rc = sb_server_checked(args, &server);
+    if (*rc != EXIT_OK) {
+        return NULL;
+    }
+    call.timeout_ms = CALL_MS;
+    *rc = sb_call_checked(&server, &call, &reply);
+    if (*rc == EXIT_OK && (value = sb_reply_json(&reply)) == NULL) {
+        *rc = EXIT_FAILED;
+    }
+    sb_reply_free(&reply);
+    return value;
+}
+
+/* ---- list ---- */
+
+/* The first line of a description, cut to fit a table. */
+static void short_description(const char *text, char *out, size_t size)
+{
+    size_t len = text != NULL ? strcspn(text, "\r\n") : 0, cut = 0, columns = 0;
+
+    while (cut < len && cut < size - 4 && columns < DESCRIPTION_COLUMNS) {
+        size_t n = sb_utf8_len((const unsigned char *)text + cut, len - cut);
+
+        cut += n > 0 ? n : 1;
+        columns++;
+    }
+    snprintf(out, size, "%.*s%s", (int)cut, text != NULL ? text : "", cut < len ? "..." : "");
+}
+
+static bool print_skills(const json_t *skills)
+{
+    char description[DESCRIPTION_COLUMNS * 4 + 8];
+    const json_t *s;
+    sb_table_t t;
+    size_t i;
+
+    sb_table_init(&t, 4);
+    sb_table_cell(&t, "NAME");
+    sb_table_cell(&t, "VERSION");
+    sb_table_cell(&t, "LANG");
+    sb_table_cell(&t, "DESCRIPTION");
+    json_array_foreach(skills, i, s)
+    {
+        const char *lang = json_string_value(json_object_get(s, "lang"));
+
+        short_description(json_string_value(json_object_get(s, "description")), description,
+                          sizeof(description));
+        sb_table_cell(&t, json_string_value(json_object_get(s, "name")));
+        sb_table_cell(&t, json_string_value(json_object_get(s, "version")));
+        sb_table_cell(&t, lang != NULL && lang[0] != '\0' ? lang : NULL);
+        sb_table_cell(&t, description);
+    }
+    return sb_table_print(&t, stdout);
+}
+
+static int run_list(const sb_args_t *args)
+{
+    json_t *skills;
+    bool json;
+    int rc;
+
+    if (!sb_output_format(args, &json)) {
+        return EXIT_USAGE;
+    }
+    skills = get_json(args, "/v1/skills", &rc);
+    if (skills == NULL) {
+        return rc;
+    }
+    if (json) {
+        sb_print_json(stdout, skills);
+    } else if (!print_skills(skills)) {
+        rc = EXIT_FAILED;
+    }
+    json_decref(skills);
+    return rc;
+}
+
+const sb_command_t cmd_skill_list = {
+    .name = "skill list",
+    .operands = "",
+    .summary = "list the skills of the tenant",
+    .details = "Lists the tenant's skills, one line a name, with the version `latest` means.",
+    .options = format_options,
+    .remote = true,
+    .examples = "skillbox skill list\n"
+                "skillbox skill list --output json",
+    .run = run_list,
+};
+
+/* ---- show ---- */
+
+static void print_text(const char *label, const json_t *value)
+{
+    const char *s = json_string_value(value);
+
+    if (s != NULL && s[0] != '\0') {
+        printf("%-12s ", label);
+        sb_print_safe(stdout, s, strlen(s), true);
+        putchar('\n');
+    }
+}
+
+static void print_skill(const json_t *skill)
+{
+    static const char *const members[] = {"name",          "version", "description", "lang",
+                                          "mode",          "status",  "entrypoint",  "license",
+                                          "compatibility", "digest",  NULL};
+    const json_t *scripts = json_object_get(skill, "scripts"), *s;
+    size_t i;
+
+    for (const char *const *m = members; *m != NULL; m++) {
+        print_text(*m, json_object_get(skill, *m));
+    }
+    json_array_foreach(scripts, i, s)
+    {
+        print_text(i == 0 ? "scripts" : "", json_object_get(s, "path"));
+    }
+    const char *text = json_string_value(json_object_get(skill, "instructions"));
+    if (text != NULL && text[0] != '\0') {
+        putchar('\n');
+        sb_print_log(stdout, text, strlen(text));
+    }
+}
+
+static int run_show(const sb_args_t *args)
+{
+    const char *version = sb_args_operand(args, 1);
+    char path[SB_URL_MAX];
+    json_t *skill;
+    bool json;
+    int rc;
+
+    if (!sb_output_format(args, &json) || !skill_path(path, sizeof(path), sb_args_operand(args, 0),
+                                                      version != NULL ? version : "latest")) {
+        return EXIT_USAGE;
+    }
+    skill = get_json(args, path, &rc);
+    if (skill == NULL) {
+        return rc;
+    }
+    if (json) {
+        sb_print_json(stdout, skill);
+    } else {
+        print_skill(skill);
+    }
+    json_decref(skill);
+    return rc;
+}
+
+const sb_command_t cmd_skill_show = {
+    .name = "skill show",
+    .operands = "<name> [version]",
+    .summary = "show a skill: what it is, its scripts, its instructions",
+    .details = "Shows one version of a skill (`latest` when none is named) with its instructions.",
+    .options = format_options,
+    .remote = true,
+    .examples = "skillbox skill show data-analysis\n"
+                "skillbox skill show data-analysis 1.0.0 --json",
+    .min_operands = 1,
+    .max_operands = 2,
+    .run = run_show,
+};
+
+/* ---- delete ---- */
+
+static const sb_option_t delete_options[] = {
+    {"all", NULL, "delete every version", false},
+    {NULL, NULL, NULL, false},
+};
+
+static int run_delete(const sb_args_t *args)
+{
+    const char *name = sb_args_operand(args, 0), *version = sb_args_operand(args, 1);
+    char path[SB_URL_MAX];
+    sb_call_t call = SB_CALL("DELETE", path);
+    sb_server_t server;
+    sb_reply_t reply;
+    int rc;
+
+    if ((version != NULL) == sb_args_flag(args, "all")) {
+        sb_say_error("name either a version or --all");
+        return EXIT_USAGE;
+    }
+    if (!skill_path(path, sizeof(path), name, version)) {
+        return EXIT_USAGE;
+    }
+    if ((rc = sb_server_checked(args, &server)) != EXIT_OK) {
+        return rc;
+    }
+    call.timeout_ms = CALL_MS;
+    rc = sb_call_checked(&server, &call, &reply);
+    sb_reply_free(&reply);
+    if (rc == EXIT_OK) {
+        sb_say("deleted %s%s%s", name, version != NULL ? " " : ", all versions",
+               version != NULL ? version : "");
+    }
+    return rc;
+}
+
+const sb_command_t cmd_skill_delete = {
+    .name = "skill delete",
+    .operands = "<name> <version> | <name> --all",
+    .summary = "delete a version of a skill, or all of them",
+    .details = "Deletes one version of a skill, or with --all every version.",
+    .options = delete_options,
+    .remote = true,
+    .examples = "skillbox skill delete data-analysis 1.0.0\n"
+                "skillbox skill delete data-analysis --all",
+    .min_operands = 1,
+    .max_operands = 2,
+    .run = run_delete,
+};
