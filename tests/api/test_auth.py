@@ -99,11 +99,11 @@ def test_a_service_key_acts_for_any_tenant(gateway):
 def test_a_revoked_key_is_401_at_once(gateway):
     key = gateway.new_key("short-lived")
     assert gateway.get("/v1/skills", key=key).status_code == 200
-    listed = subprocess.run([settings.BIN / "skillbox", "key", "list", "--state", gateway.state,
+    listed = subprocess.run([settings.BIN / "skillbox", "key", "list", "--store", gateway.state / "store",
                              "--output", "json"],
                             capture_output=True, text=True, check=True, timeout=30).stdout
     key_id = next(k["id"] for k in json.loads(listed) if k["tenant"] == "short-lived")
-    subprocess.run([settings.BIN / "skillbox", "key", "revoke", "--state", gateway.state, key_id],
+    subprocess.run([settings.BIN / "skillbox", "key", "revoke", "--store", gateway.state / "store", key_id],
                    check=True, timeout=30, capture_output=True)
     check.error(gateway.get("/v1/skills", key=key), 401, "unauthorized")
     assert key not in listed, "the secret is shown once, at creation"
@@ -139,7 +139,7 @@ def test_limit_req_counts_by_tenant(make_gateway):
 def test_limit_req_counts_requests_without_a_key_too(make_gateway):
     gw = make_gateway(http="limit_req_zone $skillbox_tenant zone=tenants:1m rate=1r/m;"
                            " limit_req_status 429;",
-                      server="location /limited/ { skillbox on; skillbox_pass unix:sock/helper.sock;"
+                      server="location /limited/ { skillbox on; skillbox_pass unix:{state}/sock/helper.sock;"
                              " limit_req zone=tenants burst=1 nodelay; }")
     codes = [gw.get("/limited/v1/skills", key=None).status_code for _ in range(4)]
     assert codes == [401, 401, 429, 429]
@@ -147,6 +147,6 @@ def test_limit_req_counts_requests_without_a_key_too(make_gateway):
 
 def test_skillbox_auth_off_opens_a_location(make_gateway):
     gw = make_gateway(server="location /open/ { skillbox on; skillbox_auth off;"
-                             " skillbox_pass unix:sock/helper.sock; }")
+                             " skillbox_pass unix:{state}/sock/helper.sock; }")
     assert gw.get("/open/v1/skills", key=None).status_code == 200
     check.error(gw.get("/v1/skills", key=None), 401)

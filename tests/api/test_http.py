@@ -135,8 +135,8 @@ def test_cors_is_off_by_default(gateway):
 
 def test_the_api_below_a_prefix(make_gateway):
     gw = make_gateway(server="""
-        location /api/ { skillbox on; skillbox_pass unix:sock/helper.sock;
-                         skillbox_artifacts artifacts; skillbox_sign_key test sign.key; }
+        location /api/ { skillbox on; skillbox_pass unix:{state}/sock/helper.sock;
+                         skillbox_artifacts {state}/artifacts; skillbox_sign_key test {state}/sign.key; }
     """)
     gw.push(skill("prefixed", "open('/sandbox/out/files/a.txt', 'w').write('x')"))
     assert gw.get("/api/health", key=None).json() == {"status": "ok"}

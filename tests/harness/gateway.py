@@ -112,7 +112,7 @@ def merged(base, extra):
 
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
-    server, location), workers, helper (dict merged into helper.yaml), helper_pass (another
+    server, location; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
     skillbox_pass), with_helper=False (start none)."""
 
     def __init__(self, **options):
@@ -161,7 +161,8 @@ class Gateway:
             user=f"user {settings.NGINX_USER};" if settings.ROOT else "",
             workers=o.get("workers", 2), state=self.state, port=self.port, port2=self.port2,
             helper=o.get("helper_pass", f"unix:{self.helper_socket}"),
-            **{block: o.get(block, "") for block in ("main", "http", "server", "location")})
+            **{block: o.get(block, "").replace("{state}", str(self.state))
+               for block in ("main", "http", "server", "location")})
         (self.state / "nginx.conf").write_text(text)
 
     def write_helper_yaml(self):
@@ -172,6 +173,7 @@ class Gateway:
             "state_dir": self.state / "helper",
             "artifacts": self.state / "artifacts",
             "stop_timeout": "5s",
+            "images": {'"python:3*"': "python", '"node:*"': "node"},
         }
         config = merged(base, self.options.get("helper", {}))
         (self.state / "helper.yaml").write_text(to_yaml(config) + "\n")
@@ -391,7 +393,7 @@ class Gateway:
 
     def new_key(self, tenant="default", role="admin", *extra):
         out = subprocess.run(
-            [settings.BIN / "skillbox", "key", "create", "--state", self.state,
+            [settings.BIN / "skillbox", "key", "create", "--store", self.state / "store",
              "--tenant", tenant, "--role", role, "--name", "test", "--json", *extra],
             check=True, capture_output=True, text=True, timeout=30)
         return json.loads(out.stdout)["key"]
