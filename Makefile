@@ -102,6 +102,9 @@ $(MODULE): $(MODULE_DEPS)
 	@mkdir -p $(BUILD)
 	tests/tools/build-module $(NGINX_SRC) $(abspath $(BUILD)/nginx)
 
+include tests/unit/unit.mk
+include tests/fuzz/fuzz.mk
+
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
 # ---- people's targets ----
