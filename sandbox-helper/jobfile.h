@@ -1,0 +1,34 @@
+/*
+ * jobfile.h - the job JSON of a run (protocol.h), parsed by jansson inside the sandbox.
+ */
+#ifndef SB_JOBFILE_H
+#define SB_JOBFILE_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define JOB_TEXT 160 /* as run_report_t.text */
+
+typedef struct {
+    json_t *root;       /* owns everything below; never freed, the process is replaced */
+    json_t *args;       /* array of strings, or NULL */
+    json_t *env;        /* object of strings, or NULL */
+    json_t *files;      /* object name -> base64, or NULL */
+    json_t *stdin_text; /* string, or NULL */
+} job_t;
+
+/*
+ * Reads len bytes from the start of fd and checks types, counts and sizes; every name in
+ * env is one that sb_env_name_allowed() allows.  0, or -1 with errno (EBADMSG: the content
+ * is wrong) and a sentence in text.
+ */
+int job_load(int fd, uint64_t len, job_t *job, char text[JOB_TEXT]);
+
+/*
+ * Writes the job's files below dirfd, folders made as needed; names are sb_path_valid().
+ * Each gets STAGE_WORK_MTIME.  As job_load() on failure.
+ */
+int job_write_files(const job_t *job, int dirfd, char text[JOB_TEXT]);
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * rlimits.c - see rlimits.h.  Runs in a run's pid 1, which needs little of any of them.
+ */
+#include "rlimits.h"
+
+#include <sys/resource.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/*
+ * Without a memory cgroup shared mappings are charged to nobody: address space is the
+ * only bound left, a generous one, and not for node, which reserves gigabytes it never
+ * uses and dies below one.
+ */
+#define SHARED_ALLOWANCE (2 * SB_GIB)
+
+static rlim_t address_space(const stage_request_t *request)
+{
+    if (request->ncgroups > 0 || request->lang == STAGE_NODE)
+        return RLIM_INFINITY;
+    return request->memory_bytes + SHARED_ALLOWANCE;
+}
+
+/* Hard = soft: a soft limit is the script's to raise.  The helper's own hard limit bounds ours. */
+static int set_limit(int resource, rlim_t value)
+{
+    struct rlimit limit;
+
+    if (getrlimit((__rlimit_resource_t)resource, &limit) != 0)
+        return -1;
+    if (value > limit.rlim_max)
+        value = limit.rlim_max;
+    limit.rlim_cur = limit.rlim_max = value;
+    return setrlimit((__rlimit_resource_t)resource, &limit);
+}
+
+int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
+{
+    const struct {
+        int resource;
+        rlim_t value;
+    } limits[] = {
+        {RLIMIT_DATA, request->memory_bytes}, /* heap and private mappings; not AS, see above */
+        {RLIMIT_AS, address_space(request)},
+        {RLIMIT_STACK, 8 * SB_MIB},
+        {RLIMIT_CPU, request->cpu_seconds},  /* hard, too: SIGXCPU can be caught */
+        {RLIMIT_FSIZE, request->file_bytes}, /* sparse files: a tmpfs does not count holes */
+        {RLIMIT_NPROC, config->nproc},       /* counted per user namespace since Linux 5.14 */
+        {RLIMIT_NOFILE, config->nofile}, /* bounds what is in flight in sockets and pipes, too */
+        {RLIMIT_CORE, 1},                /* not 0: a core_pattern pipe starts despite of 0 */
+        {RLIMIT_MEMLOCK, 64 * SB_KIB},
+        {RLIMIT_SIGPENDING, 1024},
+        {RLIMIT_MSGQUEUE, 0},
+        {RLIMIT_RTPRIO, 0},
+        {RLIMIT_NICE, 0},
+    };
+
+    for (size_t i = 0; i < COUNT(limits); i++)
+        if (set_limit(limits[i].resource, limits[i].value) != 0)
+            return -1;
+    return 0;
+}

@@ -1,0 +1,518 @@
+/*
+ * sandbox.c - see sandbox.h.  The lists at the end are the set-up: read them first.
+ *
+ * Everything runs in the new child, pid 1 of its namespaces, with all capabilities
+ * over them and none outside, until "capabilities" takes those away.  Each step is
+ * fatal.  What pid 1 has given up when it forks, the script never had.
+ */
+#include "sandbox.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "idmap.h"
+#include "init.h"
+#include "landlock.h"
+#include "launch.h"
+#include "mounts.h"
+#include "privileges.h"
+#include "report.h"
+#include "rlimits.h"
+#include "template.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PAGE         4096ull
+
+uint64_t sandbox_clone_flags(void)
+{
+    return CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+}
+
+/* ---- entering: descriptors and cgroups ---- */
+
+/*
+ * First of all, before any other process can be there to see them.  The descriptors
+ * came with whatever numbers were free: out of the way, then to their places.
+ */
+static int step_descriptors(void *ctx)
+{
+    enum { AWAY = 64, FIXED = FD_STDERR - FD_STATUS + 1 };
+    run_t *run = ctx;
+
+    if (run->nfds != FIXED + (int)run->request->ncgroups) {
+        errno = EPROTO;
+        return -1;
+    }
+    for (int i = 0; i < run->nfds; i++) {
+        run->fds[i] = fcntl(run->fds[i], F_DUPFD_CLOEXEC, AWAY);
+        if (run->fds[i] < 0)
+            return -1;
+    }
+    for (int i = 0; i < FIXED; i++)
+        if (dup3(run->fds[i], FD_STATUS + i, O_CLOEXEC) < 0)
+            return -1;
+    for (int i = FIXED; i < run->nfds; i++) {
+        int place = FD_FREE + i - FIXED;
+
+        if (dup3(run->fds[i], place, O_CLOEXEC) < 0)
+            return -1;
+        run->fds[i] = place;
+    }
+    run->status = FD_STATUS;
+    return sys_close_range(FD_FREE + run->request->ncgroups, ~0u, 0);
+}
+
+/* Before the cgroup namespace: its root is then the run's own group. */
+static int step_cgroups(void *ctx)
+{
+    run_t *run = ctx;
+
+    for (int i = run->nfds - (int)run->request->ncgroups; i < run->nfds; i++) {
+        if (write(run->fds[i], "0", 1) != 1)
+            return -1;
+        close(run->fds[i]);
+    }
+    return 0;
+}
+
+static int step_cgroup_namespace(void *ctx)
+{
+    return unshare(CLONE_NEWCGROUP);
+}
+
+/* ---- building: ids, names, mounts ---- */
+
+static int step_idmap(void *ctx)
+{
+    /* the stage is not dumpable, which would make the map files root's */
+    if (privileges_dumpable(true) != 0)
+        return -1;
+    return idmap_write(SB_INNER_ID, SB_INNER_ID, NULL);
+}
+
+static int step_hostname(void *ctx)
+{
+    return sethostname("sandbox", strlen("sandbox"));
+}
+
+/* 127.0.0.1 and ::1 work, and there is nothing else. */
+static int step_loopback(void *ctx)
+{
+    struct ifreq ifr = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int rc;
+
+    if (sock < 0)
+        return -1;
+    rc = ioctl(sock, SIOCSIFFLAGS, &ifr);
+    close(sock);
+    return rc;
+}
+
+static uint64_t writable_attr(const run_t *run)
+{
+    return MOUNTS_BASE | (run->stage->config.exec_writable ? 0 : MOUNT_ATTR_NOEXEC);
+}
+
+static int mount_writable(const run_t *run, const char *at, uint64_t bytes, unsigned mode)
+{
+    mounts_tmpfs_t spec = {bytes, run->stage->config.inodes, mode, writable_attr(run)};
+
+    return mounts_tmpfs_at(&spec, at);
+}
+
+static int step_tmp(void *ctx)
+{
+    run_t *run = ctx;
+    int tmp = mount_writable(run, "/tmp", run->stage->config.tmp_bytes, 01777);
+    int shm = tmp < 0 ? -1 : mount_writable(run, "/dev/shm", run->stage->config.shm_bytes, 01777);
+
+    if (shm < 0)
+        return -1;
+    close(tmp);
+    close(shm);
+    return 0;
+}
+
+/* Holds input.json, the input files and mount points; read-only once input.json is there. */
+static int step_sandbox_folder(void *ctx)
+{
+    static const char *const dirs[] = {"input", "out", "work", "scripts"};
+    run_t *run = ctx;
+    /* decoded, the files of a job are smaller than the job; each may waste a page's end */
+    uint64_t bytes =
+        run->request->input_len + run->request->job_len + (SB_JOB_FILES_MAX * 2 + 64) * PAGE;
+    mounts_tmpfs_t spec = {bytes, SB_JOB_FILES_MAX * 33 + 64, 0755,
+                           MOUNTS_BASE | MOUNT_ATTR_NOEXEC};
+
+    run->sandbox = mounts_tmpfs_at(&spec, "/sandbox");
+    if (run->sandbox < 0)
+        return -1;
+    for (size_t i = 0; i < COUNT(dirs); i++)
+        if (mkdirat(run->sandbox, dirs[i], 0755) != 0)
+            return -1;
+    return 0;
+}
+
+static int step_out(void *ctx)
+{
+    run_t *run = ctx;
+
+    run->out = mount_writable(run, "/sandbox/out", run->stage->config.out_bytes, 0755);
+    return run->out < 0 ? -1 : mkdirat(run->out, "files", 0755);
+}
+
+static int step_work(void *ctx)
+{
+    run_t *run = ctx;
+
+    run->work = mount_writable(run, "/sandbox/work", run->stage->config.work_bytes, 0755);
+    return run->work < 0 ? -1 : 0;
+}
+
+/* The kernel's knobs of this user namespace, through the host's procfs: the run's own may not show
+ * them. */
+static int step_sysctl(void *ctx)
+{
+    run_t *run = ctx;
+
+    run->sysctl = open("/proc/sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return run->sysctl < 0 ? -1 : 0;
+}
+
+static int step_proc(void *ctx)
+{
+    run_t *run = ctx;
+
+    if (run->stage->no_proc)
+        return mounts_hide("/proc"); /* the host's must not stay visible */
+    return mounts_proc(run->stage->config.proc_full != 0);
+}
+
+/* ---- filling: the run's own content ---- */
+
+/* Copies the input behind the job in the memfd; the bytes are not looked at. */
+static int step_input(void *ctx)
+{
+    run_t *run = ctx;
+    int fd = openat(run->sandbox, "input.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+    off_t from = (off_t)run->request->job_len;
+    uint64_t left = run->request->input_len;
+
+    if (fd < 0)
+        return -1;
+    while (left > 0) {
+        ssize_t n = sendfile(fd, FD_JOB, &from, left);
+
+        if (n <= 0) {
+            errno = n == 0 ? EIO : errno;
+            return -1;
+        }
+        left -= (uint64_t)n;
+    }
+    return close(fd);
+}
+
+/*
+ * The input files are in the job, which only the confined process may parse, when
+ * nothing can be mounted any more.  So it gets a second, writable view of the folder
+ * that is in no namespace: gone with its descriptor, before the script starts.
+ */
+static int step_seal(void *ctx)
+{
+    run_t *run = ctx;
+
+    run->input_view = sys_open_tree(run->sandbox, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
+    if (run->input_view < 0)
+        return -1;
+    return sys_mount_set(run->sandbox, "", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY);
+}
+
+static bool digest_valid(const char *digest)
+{
+    return strspn(digest, "0123456789abcdef") == 64 && digest[64] == '\0';
+}
+
+/* Read-only, nosuid, nodev: a clone has its source's flags, and those are locked. */
+static int bind_package(int tree, const char *to)
+{
+    int mnt = sys_open_tree(tree, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
+    int rc;
+
+    if (mnt < 0)
+        return -1;
+    rc = sys_move_mount(mnt, AT_FDCWD, to);
+    close(mnt);
+    return rc;
+}
+
+static int step_package(void *ctx)
+{
+    run_t *run = ctx;
+    char path[sizeof(TEMPLATE_PACKAGES) + 64 + sizeof("/instructions")];
+    int tree, rc;
+
+    if (!digest_valid(run->request->digest)) {
+        errno = EINVAL;
+        return -1;
+    }
+    snprintf(path, sizeof(path), TEMPLATE_PACKAGES "/%s/tree", run->request->digest);
+    tree = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (tree < 0)
+        return -1;
+    rc = bind_package(tree, "/sandbox/scripts") == 0 ? bind_package(tree, "/skill") : -1;
+    close(tree);
+    if (rc != 0)
+        return -1;
+    snprintf(path, sizeof(path), TEMPLATE_PACKAGES "/%s/instructions", run->request->digest);
+    run->instructions = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return run->instructions < 0 && errno != ENOENT ? -1 : 0; /* a package may be without words */
+}
+
+/* The other packages may be other tenants'. */
+static int step_hide_packages(void *ctx)
+{
+    return mounts_hide(TEMPLATE_PACKAGES);
+}
+
+/* ---- confining ---- */
+
+static void add_rule(stage_t *stage, const char *path, uint64_t access)
+{
+    landlock_rule_t *rule = &stage->rules[stage->nrules++];
+
+    rule->path = path;
+    rule->access = access;
+}
+
+void sandbox_prepare_rules(stage_t *stage)
+{
+    static const char *const system_dirs[] = {"/bin",   "/sbin",  "/lib",
+                                              "/lib32", "/lib64", "/libx32"};
+    const uint64_t own = LL_READ | LL_WRITE | (stage->config.exec_writable ? LL_EXECUTE : 0);
+    const uint64_t device = LL_READ_FILE | LL_WRITE_FILE | LL_TRUNCATE;
+    struct stat st;
+
+    add_rule(stage, "/", LL_READ_DIR); /* names only */
+    add_rule(stage, "/usr", LL_READ | LL_EXECUTE);
+    for (size_t i = 0; i < COUNT(system_dirs); i++)
+        if (lstat(system_dirs[i], &st) == 0 && S_ISDIR(st.st_mode))
+            add_rule(stage, system_dirs[i], LL_READ | LL_EXECUTE);
+    for (size_t i = 0; i < STAGE_PATHS; i++)
+        if (stage->config.readonly[i][0] != '\0')
+            add_rule(stage, stage->config.readonly[i], LL_READ | LL_EXECUTE);
+    add_rule(stage, "/etc", LL_READ);
+    add_rule(stage, "/proc", LL_READ);
+    add_rule(stage, "/dev/null", device | LL_IOCTL_DEV); /* isatty(3) must hear ENOTTY */
+    add_rule(stage, "/dev/zero", device | LL_IOCTL_DEV);
+    add_rule(stage, "/dev/full", device | LL_IOCTL_DEV);
+    add_rule(stage, "/dev/random", device);
+    add_rule(stage, "/dev/urandom", device);
+    add_rule(stage, "/dev/shm", own);
+    add_rule(stage, "/tmp", own);
+    add_rule(stage, "/sandbox", LL_READ);
+    /* for input files, through a view that the script does not have; its own is read-only */
+    add_rule(stage, "/sandbox/input", LL_READ | LL_WRITE_FILE | LL_MAKE_DIR | LL_MAKE_REG);
+    add_rule(stage, "/sandbox/scripts", LL_READ | LL_EXECUTE); /* /skill is the same folder */
+    add_rule(stage, "/sandbox/out", own);
+    add_rule(stage, "/sandbox/work", own);
+}
+
+static int step_session(void *ctx)
+{
+    return setsid() < 0 ? -1 : 0; /* no terminal to inherit */
+}
+
+/*
+ * No namespace can be made in this user namespace any more, by no one, whatever a filter
+ * might miss.  After the mounts: the kernel counts each detached mount as a namespace.
+ */
+static int step_namespace_limits(void *ctx)
+{
+    static const char *const names[] = {"max_user_namespaces",   "max_mnt_namespaces",
+                                        "max_pid_namespaces",    "max_net_namespaces",
+                                        "max_ipc_namespaces",    "max_uts_namespaces",
+                                        "max_cgroup_namespaces", "max_time_namespaces"};
+    run_t *run = ctx;
+
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (sys_write_text(run->sysctl, names[i], "0") != 0)
+            return -1;
+    return close(run->sysctl);
+}
+
+static int step_rlimits(void *ctx)
+{
+    run_t *run = ctx;
+
+    return rlimits_apply(&run->stage->config, run->request);
+}
+
+static int step_capabilities(void *ctx)
+{
+    return privileges_drop_caps();
+}
+
+static int step_no_new_privs(void *ctx)
+{
+    return privileges_no_new();
+}
+
+/* pid 1 stays so: its memory is not the script's to read or write.  (execve resets the script's.)
+ */
+static int step_not_dumpable(void *ctx)
+{
+    return privileges_dumpable(false);
+}
+
+static int step_landlock(void *ctx)
+{
+    const stage_t *stage = ((run_t *)ctx)->stage;
+
+    if (stage->landlock_abi == 0) /* the operator's word: stage_main refuses otherwise */
+        return 0;
+    return landlock_apply(stage->landlock_abi, 0, stage->rules, stage->nrules);
+}
+
+static int step_seccomp(void *ctx)
+{
+    run_t *run = ctx;
+
+    return filter_load(&run->stage->filters[run->request->ncgroups > 0 ? FILTER_MEMORY_CGROUP
+                                                                       : FILTER_NO_MEMORY_CGROUP]);
+}
+
+/* ---- the lists ---- */
+
+static const step_t entering[] = {
+    {"descriptors", step_descriptors},
+    {"cgroup", step_cgroups},
+    {"cgroup namespace", step_cgroup_namespace},
+};
+
+static const step_t building[] = {
+    {"run id map", step_idmap},
+    {"hostname", step_hostname},
+    {"loopback", step_loopback},
+    {"mount tmp", step_tmp},
+    {"mount sandbox", step_sandbox_folder},
+    {"mount out", step_out},
+    {"mount work", step_work},
+    {"sysctl", step_sysctl},
+    {STEP_PROC, step_proc},
+};
+
+static const step_t filling[] = {
+    {"input", step_input},
+    {"seal sandbox", step_seal},
+    {"package", step_package},
+    {"hide packages", step_hide_packages},
+};
+
+/* Capabilities go after all that needs them; Landlock and the filter after all that they forbid. */
+static const step_t confining[] = {
+    {"session", step_session},           {"namespace limits", step_namespace_limits},
+    {"rlimits", step_rlimits},           {"capabilities", step_capabilities},
+    {"no_new_privs", step_no_new_privs}, {"not dumpable", step_not_dumpable},
+    {"landlock", step_landlock},         {"seccomp", step_seccomp},
+};
+
+static const char *run_steps(run_t *run)
+{
+    const char *step = steps_run(entering, COUNT(entering), run);
+
+    if (step == NULL)
+        step = steps_run(building, COUNT(building), run);
+    if (step == NULL)
+        step = steps_run(filling, COUNT(filling), run);
+    if (step == NULL)
+        step = steps_run(confining, COUNT(confining), run);
+    return step;
+}
+
+/* The folders that will hold the results, for main to keep: they outlive the namespaces. */
+static int report_ready(const run_t *run)
+{
+    run_report_t report = {.magic = STAGE_MAGIC, .kind = RUN_READY};
+    int dirs[2] = {openat(run->out, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                   openat(run->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+
+    if (dirs[0] < 0 || dirs[1] < 0)
+        return -1;
+    return sys_send_fds(FD_STATUS, &report, sizeof(report), dirs, 2);
+}
+
+void sandbox_run(const stage_t *stage, const stage_request_t *request, const int *fds, int nfds)
+{
+    run_t run = {.stage = stage,
+                 .request = request,
+                 .nfds = nfds,
+                 .status = nfds > 0 ? fds[0] : -1,
+                 .instructions = -1};
+    const char *step;
+
+    for (int i = 0; i < nfds; i++)
+        run.fds[i] = fds[i];
+    step = run_steps(&run);
+    if (step == NULL && report_ready(&run) != 0)
+        step = "ready";
+    if (step != NULL) {
+        report_run_failed(run.status, step, errno, NULL);
+        _exit(EXIT_SETUP);
+    }
+    init_run(&run);
+}
+
+/* ---- the probe ---- */
+
+/* A run without anything of a job: what it reports goes into a socket pair of ours. */
+static void __attribute__((noreturn)) probe_child(const stage_t *stage, int sock)
+{
+    static const stage_request_t request = {
+        .cpu_seconds = 1, .memory_bytes = SB_MEMORY_MIN, .file_bytes = SB_MIB};
+    run_t run = {.stage = stage, .request = &request};
+    const char *step = steps_run(building, COUNT(building), &run);
+
+    if (step == NULL)
+        step = steps_run(confining, COUNT(confining), &run);
+    if (step != NULL)
+        report_run_failed(sock, step, errno, NULL);
+    _exit(step == NULL ? 0 : EXIT_SETUP);
+}
+
+const char *sandbox_probe(const stage_t *stage)
+{
+    static run_report_t report;
+    int socks[2], pidfd, wstatus = 0, nfds;
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) != 0)
+        return "socketpair";
+    pid = sys_clone(sandbox_clone_flags(), &pidfd);
+    if (pid == 0)
+        probe_child(stage, socks[1]);
+    close(socks[1]);
+    if (pid < 0) {
+        close(socks[0]);
+        return "clone";
+    }
+    close(pidfd);
+    if (sys_recv_fds(socks[0], &report, sizeof(report), NULL, 0, &nfds) <= 0) {
+        report.failed_errno = ECHILD; /* it died without a word */
+        snprintf(report.failed_step, sizeof(report.failed_step), "probe");
+    }
+    close(socks[0]);
+    if (waitpid(pid, &wstatus, 0) == pid && wstatus == 0)
+        return NULL;
+    errno = report.failed_errno;
+    return report.failed_step;
+}

@@ -1,0 +1,74 @@
+/*
+ * sandbox.h - one run's sandbox: what turns a fresh child of the template into a
+ * place where a hostile script can be let loose.
+ *
+ * sandbox_run() is pid 1 of the run's pid namespace, from its birth to its end.
+ * It reads no attacker-made byte: input and job are copied or handed on unread.
+ * The script's process (launch.h) starts confined and is the first to parse any.
+ */
+#ifndef SB_SANDBOX_H
+#define SB_SANDBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "landlock.h"
+#include "seccomp.h"
+#include "stage.h"
+
+#define STAGE_RULES_MAX (STAGE_PATHS + 24)
+
+/* What does not change between runs; made by stage_main before the first. */
+typedef struct {
+    stage_config_t config;
+    filter_t filters[FILTER_VARIANTS];
+    int landlock_abi; /* 0: none, by the operator's word */
+    bool no_proc;     /* procfs can't be mounted here, by the operator's word */
+    landlock_rule_t rules[STAGE_RULES_MAX];
+    size_t nrules;
+} stage_t;
+
+/* Where a run's descriptors are from the first step on; all close-on-exec. */
+enum {
+    FD_STATUS = 3, /* to main; only ever in pid 1 */
+    FD_JOB,        /* job JSON, then input JSON */
+    FD_STDOUT,     /* the run's log pipes */
+    FD_STDERR,
+    FD_FREE /* the first number without a meaning */
+};
+
+/* Exit status of a child that ended before its script could start; the report says why. */
+#define EXIT_SETUP 125
+
+/* Name of the step that a host may refuse and an operator may waive. */
+#define STEP_PROC "mount proc"
+
+typedef struct {
+    const stage_t *stage;
+    const stage_request_t *request;
+    int fds[STAGE_FDS_MAX]; /* as they came; later only the cgroup files */
+    int nfds;
+    int status;             /* FD_STATUS once it is there */
+    int sandbox, out, work; /* roots of the run's own tmpfs mounts */
+    int sysctl;             /* /proc/sys/user of the host's procfs */
+    int input_view;         /* /sandbox again, writable, in no namespace */
+    int instructions;       /* the text for SKILL_INSTRUCTIONS, or -1 */
+} run_t;
+
+/* Fills stage->rules: the same policy that the mounts are, by path.  Once, inside the template. */
+void sandbox_prepare_rules(stage_t *stage);
+
+/* Flags of clone3(2) for a run; its cgroup namespace comes later, inside its cgroups. */
+uint64_t sandbox_clone_flags(void);
+
+void sandbox_run(const stage_t *stage, const stage_request_t *request, const int *fds, int nfds)
+    __attribute__((noreturn));
+
+/*
+ * Builds and confines a sandbox without a job in a throw-away child, to see at start
+ * what would fail in a run.  NULL, or the failing step's name with errno; the name is
+ * valid until the next call.
+ */
+const char *sandbox_probe(const stage_t *stage);
+
+#endif

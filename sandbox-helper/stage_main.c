@@ -1,0 +1,103 @@
+/*
+ * stage_main.c - sandbox-stage: the template that runs are born from.
+ *
+ * Started by sandbox-helper's main process as an ordinary user with an empty
+ * environment and one socket.  It enters the template (template.h), compiles the
+ * system call filter, tries a whole sandbox once, gives up what it does not need, and
+ * then makes a child a request (nursery.h).  It never reads a byte of a request's
+ * content; it has no capability outside its own user namespace, and no network.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <string.h>
+
+#include "nursery.h"
+#include "privileges.h"
+#include "report.h"
+#include "sandbox.h"
+#include "sys.h"
+#include "template.h"
+
+static stage_t stage;
+
+static int find_landlock(stage_hello_t *hello)
+{
+    stage.landlock_abi = sys_landlock_abi();
+    hello->landlock_abi = stage.landlock_abi;
+    hello->missing |= landlock_missing(stage.landlock_abi);
+    if (stage.landlock_abi > 0 || stage.config.allow_no_landlock)
+        return 0;
+    return report_hello(hello, "landlock", ENOSYS);
+}
+
+static int compile_filters(stage_hello_t *hello)
+{
+    for (int variant = 0; variant < FILTER_VARIANTS; variant++)
+        if (filter_compile((enum filter_variant)variant, &stage.filters[variant]) != 0)
+            return report_hello(hello, "seccomp filter", errno);
+    (void)malloc_trim(0); /* what libseccomp used would be copied by each fork's page tables */
+    return 0;
+}
+
+/* Containers and services with a masked /proc refuse a new one: the operator may live without. */
+static int probe(stage_hello_t *hello)
+{
+    const char *step = sandbox_probe(&stage);
+
+    if (step != NULL && strcmp(step, STEP_PROC) == 0 && stage.config.allow_no_proc) {
+        stage.no_proc = true;
+        hello->missing |= STAGE_NO_PROC;
+        step = sandbox_probe(&stage);
+    }
+    return step == NULL ? 0 : report_hello(hello, step, errno);
+}
+
+/* The capabilities over its own namespaces have done their work; children get their own. */
+static int give_up(stage_hello_t *hello)
+{
+    if (privileges_drop_caps() != 0)
+        return report_hello(hello, "stage capabilities", errno);
+    if (privileges_dumpable(false) != 0)
+        return report_hello(hello, "stage not dumpable", errno);
+    return 0;
+}
+
+static int prepare(const stage_config_t *config, stage_hello_t *hello)
+{
+    const char *step;
+
+    stage.config = *config;
+    if (privileges_no_new() != 0)
+        return report_hello(hello, "no_new_privs", errno);
+    if (find_landlock(hello) != 0 || compile_filters(hello) != 0)
+        return -1;
+    if (template_enter(&stage.config, &step) != 0)
+        return report_hello(hello, step, errno);
+    sandbox_prepare_rules(&stage);
+    if (give_up(hello) != 0)
+        return -1;
+    return probe(hello);
+}
+
+static uint64_t clone_flags(const stage_request_t *request)
+{
+    return sandbox_clone_flags();
+}
+
+static void __attribute__((noreturn))
+child(const stage_request_t *request, const int *fds, int nfds)
+{
+    sandbox_run(&stage, request, fds, nfds);
+}
+
+int main(void)
+{
+    static const nursery_ops_t ops = {
+        .name = "sandbox-stage",
+        .prepare = prepare,
+        .clone_flags = clone_flags,
+        .child = child,
+    };
+
+    return nursery_run(&ops);
+}
