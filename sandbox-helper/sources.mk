@@ -1,4 +1,7 @@
 # What each program of sandbox-helper is made of.
 HELPER_SRCS := main.c
-STAGE_SRCS  := stage_main.c
-PACKER_SRCS := packer_main.c
+STAGE_SRCS  := stage_main.c template.c sandbox.c mounts.c init.c launch.c jobfile.c rlimits.c seccomp.c \
+               nursery.c sys.c privileges.c idmap.c landlock.c report.c
+PACKER_SRCS := packer_main.c intake_child.c seal.c collect_child.c output.c jsontext.c artifacts.c \
+               beneath.c tarball.c result.c warnings.c confine.c packer_filter.c nursery.c sys.c \
+               privileges.c idmap.c landlock.c report.c
