@@ -116,7 +116,7 @@ deps: ## install the Debian packages that demo and test need (no-op when they ar
 
 demo: ## build, start a private gateway, push a skill and run it over HTTP
 	@tests/tools/deps build run
-	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all
 	@tests/tools/demo
 
 # Everything a test layer runs besides the programs and the module.
@@ -124,7 +124,7 @@ TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS)
 
 test: ## build and run every test
 	@tests/tools/deps build run test
-	@$(MAKE) --no-print-directory -j$(JOBS) all test-programs
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all test-programs
 	@$(PYTHON) tests/tools/run-tests $(BUILD)
 
 .PHONY: test-programs
@@ -136,7 +136,7 @@ api attack fault: all test-programs ## one layer of the tests
 
 bench: ## compare with the host's bare commands and nginx's own return 200
 	@tests/tools/deps build run test bench
-	@$(MAKE) --no-print-directory -j$(JOBS) all $(BUILD)/tests/bench/load $(BUILD)/tests/bench/spawn
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all $(BUILD)/tests/bench/load $(BUILD)/tests/bench/spawn
 	@$(PYTHON) tests/bench/bench.py $(BUILD)
 
 sanitize: ## everything of ours, and nginx with it, under ASan and UBSan
