@@ -1,0 +1,394 @@
+
+/*
+ * The module's own header: configuration, a request's context, and what each
+ * file offers to the others.  The files call downwards:
+ *
+ *     _module  _conf   directives, phases, processes
+ *     _routes      path and method -> handler
+ *     _catalog  _upload  _execution  _artifact      the handlers
+ *     _job         the body of POST /v1/executions (no nginx in it)
+ *     _upstream    one call to the helper
+ *     _store_thread    writes and parsing off the event loop
+ *     _auth  _variables  _errors
+ *
+ * Everything runs in nginx workers: as the worker's user, on the event loop,
+ * unless a comment says "thread".
+ */
+
+
+#ifndef _NGX_HTTP_SKILLBOX_H_INCLUDED_
+#define _NGX_HTTP_SKILLBOX_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <ngx_thread_pool.h>
+
+#include <jansson.h>
+
+#include "ngx_http_skillbox_compat.h"
+
+#include "../libskillbox/buf.h"
+#include "../libskillbox/err.h"
+#include "../libskillbox/fastcgi.h"
+#include "../libskillbox/limits.h"
+#include "../libskillbox/names.h"
+#include "../libskillbox/protocol.h"
+#include "../libskillbox/semver.h"
+#include "../libskillbox/signature.h"
+#include "../libskillbox/store.h"
+#include "../libskillbox/uuid7.h"
+
+
+typedef struct ngx_http_skillbox_ctx_s    ngx_http_skillbox_ctx_t;
+typedef struct ngx_http_skillbox_call_s   ngx_http_skillbox_call_t;
+typedef struct ngx_http_skillbox_op_s     ngx_http_skillbox_op_t;
+typedef struct ngx_http_skillbox_work_s   ngx_http_skillbox_work_t;
+typedef struct ngx_http_skillbox_ready_s  ngx_http_skillbox_ready_t;
+
+
+/* configuration */
+
+typedef struct {
+    ngx_str_t                     id;          /* NUL-terminated */
+    u_char                       *secret;
+    size_t                        len;
+} ngx_http_skillbox_sign_key_t;
+
+
+typedef struct {
+    ngx_str_t                     store;       /* NUL-terminated, empty: none */
+    off_t                         store_size;
+    ngx_thread_pool_t            *store_pool;
+    ngx_thread_pool_t            *work_pool;
+    ngx_int_t                     request_id;  /* index of $request_id */
+} ngx_http_skillbox_main_conf_t;
+
+
+typedef struct {
+    ngx_flag_t                    enable;
+    ngx_flag_t                    auth;
+    ngx_flag_t                    json_errors;
+    off_t                         max_package;
+    off_t                         max_input;
+    ngx_str_t                     artifacts;
+    ngx_array_t                  *sign_keys;   /* the first signs */
+    time_t                        sign_ttl;
+    ngx_http_complex_value_t     *public_url;
+
+    ngx_http_upstream_conf_t      upstream;
+    ngx_http_upstream_conf_t      probe;       /* the same, short of time */
+
+    ngx_str_t                     prefix;      /* what stands before /v1 */
+    ngx_array_t                  *error_pages; /* as nginx merged them */
+    ngx_http_skillbox_ready_t    *ready;
+} ngx_http_skillbox_loc_conf_t;
+
+
+/* routes */
+
+typedef ngx_int_t (*ngx_http_skillbox_handler_pt)(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+typedef struct {
+    ngx_uint_t                    method;      /* 0 ends the list */
+    ngx_http_skillbox_handler_pt  handler;
+} ngx_http_skillbox_method_t;
+
+#define NGX_HTTP_SKILLBOX_PARAMS  2
+
+typedef struct {
+    const char                   *path;        /* a part "*" is a parameter */
+    ngx_uint_t                    public;      /* needs no API key */
+    const char                   *allow;
+    ngx_http_skillbox_method_t    methods[4];
+} ngx_http_skillbox_route_t;
+
+
+/* a request */
+
+typedef enum {
+    NGX_HTTP_SKILLBOX_AUTH_UNKNOWN = 0,        /* nobody asked yet */
+    NGX_HTTP_SKILLBOX_AUTH_OK,
+    NGX_HTTP_SKILLBOX_AUTH_MISSING,
+    NGX_HTTP_SKILLBOX_AUTH_INVALID,
+    NGX_HTTP_SKILLBOX_AUTH_EXPIRED,
+    NGX_HTTP_SKILLBOX_AUTH_TENANT,             /* X-Tenant-ID: not his */
+    NGX_HTTP_SKILLBOX_AUTH_UNAVAILABLE         /* the store can't be read */
+} ngx_http_skillbox_auth_state_e;
+
+
+typedef struct {
+    ngx_int_t                     status;      /* 0: no error was set */
+    const char                   *slug;
+    ngx_str_t                     message;
+    ngx_str_t                     details;     /* JSON, may be empty */
+    ngx_uint_t                    retry_after; /* seconds */
+    ngx_uint_t                    keepalive;   /* the connection's, before */
+} ngx_http_skillbox_error_t;
+
+
+struct ngx_http_skillbox_ctx_s {
+    ngx_http_request_t           *request;
+
+    ngx_http_skillbox_auth_state_e  auth;
+    sb_key_t                      key;         /* tenant: who is acted for */
+
+    const ngx_http_skillbox_route_t   *route;
+    const ngx_http_skillbox_method_t  *method; /* NULL: not allowed here */
+    ngx_str_t                     path;        /* without the prefix */
+    ngx_str_t                     param[NGX_HTTP_SKILLBOX_PARAMS];
+    ngx_uint_t                    routed;      /* unsigned  routed:1; */
+
+    ngx_http_skillbox_error_t     error;
+    ngx_str_t                     error_body;
+    ngx_uint_t                    error_sent;  /* unsigned  error_sent:1; */
+
+    /* what is under way for this request, at most one of the two */
+    ngx_http_skillbox_op_t       *op;
+    ngx_http_skillbox_work_t     *work;
+    ngx_http_skillbox_call_t     *call;        /* answered, not yet looked at */
+
+    /* the handler's own; abandon() is called once, when the request goes */
+    void                         *data;
+    void                        (*abandon)(ngx_http_skillbox_ctx_t *ctx);
+
+    /* for the access log */
+    ngx_str_t                     skill;
+    ngx_str_t                     version;
+    ngx_str_t                     execution;
+    ngx_str_t                     status;
+    int64_t                       queue_usec;  /* -1: unknown */
+    int64_t                       run_usec;
+
+    ngx_str_t                     request_id;
+};
+
+
+/* one call to the helper */
+
+typedef void (*ngx_http_skillbox_call_pt)(ngx_http_request_t *r,
+    ngx_http_skillbox_call_t *call);
+
+struct ngx_http_skillbox_call_s {
+    ngx_http_request_t           *request;     /* who waits for it */
+    ngx_http_upstream_conf_t     *conf;
+    ngx_http_skillbox_call_pt     done;
+
+    /* what is sent */
+    sb_buf_t                      params;      /* name-value pairs */
+    ngx_chain_t                  *records;     /* BEGIN_REQUEST, PARAMS */
+    ngx_chain_t                  *body;        /* STDIN records */
+    ngx_uint_t                    safe;        /* may be sent twice */
+    ngx_uint_t                    body_queued; /* unsigned  body_queued:1; */
+
+    /* what came back */
+    sb_fcgi_reader_t              reader;
+    sb_buf_t                      out;         /* header block and body */
+    size_t                        header_len;
+    sb_buf_t                      log;
+    u_char                        end[8];
+    size_t                        end_len;
+
+    ngx_int_t                     rc;          /* of the upstream machinery */
+    ngx_uint_t                    status;      /* 0: no whole answer */
+};
+
+
+/* a write to the store; the operation owns its memory */
+
+struct ngx_http_skillbox_op_s {
+    ngx_queue_t                   queue;
+    void                        (*prepare)(ngx_http_skillbox_op_t *op);
+    sb_code_t                   (*apply)(ngx_http_skillbox_op_t *op,
+                                     sb_batch_t *batch, sb_err_t *err);
+    void                        (*done)(ngx_http_request_t *r,
+                                     ngx_http_skillbox_ctx_t *ctx,
+                                     ngx_http_skillbox_op_t *op);
+    void                        (*free)(ngx_http_skillbox_op_t *op);
+    ngx_http_request_t           *request;     /* NULL: nobody waits */
+    sb_err_t                      err;         /* code SB_OK: committed */
+};
+
+
+/* some other work for a thread; it owns its memory as well */
+
+struct ngx_http_skillbox_work_s {
+    ngx_thread_task_t             task;
+    void                        (*run)(ngx_http_skillbox_work_t *work);
+    void                        (*done)(ngx_http_request_t *r,
+                                     ngx_http_skillbox_ctx_t *ctx,
+                                     ngx_http_skillbox_work_t *work);
+    void                        (*free)(ngx_http_skillbox_work_t *work);
+    ngx_http_request_t           *request;
+};
+
+
+/* a parsed body of POST /v1/executions */
+
+typedef struct {
+    char                         *skill;       /* malloc'ed, never NULL */
+    char                         *version;     /* NULL: latest */
+    char                         *script;
+    char                         *module;
+    int64_t                       timeout_ms;  /* 0: as the skill says */
+    sb_buf_t                      data;        /* job JSON, then input JSON */
+    size_t                        job_len;
+} ngx_http_skillbox_job_t;
+
+
+/* ngx_http_skillbox_module.c */
+
+ngx_http_skillbox_ctx_t *ngx_http_skillbox_get_ctx(ngx_http_request_t *r);
+ngx_http_skillbox_ctx_t *ngx_http_skillbox_find_ctx(ngx_http_request_t *r);
+
+
+/* ngx_http_skillbox_conf.c: directives' handlers */
+
+char *ngx_http_skillbox_set_store(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_skillbox_set_pass(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_skillbox_set_artifacts(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_skillbox_set_sign_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
+/* ngx_http_skillbox_routes.c */
+
+void ngx_http_skillbox_route(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_content_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_skillbox_health(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_ready(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_http_skillbox_ready_t *ngx_http_skillbox_create_ready(ngx_conf_t *cf);
+
+
+/* ngx_http_skillbox_auth.c */
+
+void ngx_http_skillbox_authenticate(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_authorize(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_access_handler(ngx_http_request_t *r);
+
+
+/* ngx_http_skillbox_variables.c */
+
+ngx_int_t ngx_http_skillbox_add_variables(ngx_conf_t *cf);
+
+
+/* ngx_http_skillbox_catalog.c */
+
+ngx_int_t ngx_http_skillbox_skill_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_skill_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_skill_delete(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_execution_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_execution_logs(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+
+/* ngx_http_skillbox_upload.c, _execution.c */
+
+ngx_int_t ngx_http_skillbox_upload(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_execute(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+
+/* ngx_http_skillbox_job.c; any thread */
+
+sb_code_t ngx_http_skillbox_job_parse(const char *text, size_t len,
+    ngx_http_skillbox_job_t *job, sb_err_t *err);
+void ngx_http_skillbox_job_free(ngx_http_skillbox_job_t *job);
+
+
+/* ngx_http_skillbox_artifact.c */
+
+ngx_int_t ngx_http_skillbox_artifact(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* the signed address, in r's pool; empty when archives are not served */
+ngx_int_t ngx_http_skillbox_files_url(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_str_t *id, ngx_str_t *url);
+
+
+/* ngx_http_skillbox_upstream.c */
+
+ngx_http_skillbox_call_t *ngx_http_skillbox_call_create(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, const char *op);
+void ngx_http_skillbox_call_param(ngx_http_skillbox_call_t *call,
+    const char *name, const char *value, size_t len);
+void ngx_http_skillbox_call_number(ngx_http_skillbox_call_t *call,
+    const char *name, int64_t value);
+/* the data must live as long as r */
+ngx_int_t ngx_http_skillbox_call_memory(ngx_http_skillbox_call_t *call,
+    const char *data, size_t len);
+ngx_int_t ngx_http_skillbox_call_file(ngx_http_skillbox_call_t *call,
+    ngx_fd_t fd, ngx_str_t *name, off_t size);
+/* NGX_OK: done() will be called, later; r is to be left alone till then */
+ngx_int_t ngx_http_skillbox_call_start(ngx_http_skillbox_call_t *call,
+    ngx_http_skillbox_call_pt done);
+const char *ngx_http_skillbox_call_header(ngx_http_skillbox_call_t *call,
+    const char *name, size_t *len);
+sb_str_t ngx_http_skillbox_call_body(ngx_http_skillbox_call_t *call);
+/* sets r's error to what went wrong with the call or what the helper said */
+ngx_int_t ngx_http_skillbox_call_error(ngx_http_request_t *r,
+    ngx_http_skillbox_call_t *call);
+/* is it the helper's refusal with this slug? */
+ngx_uint_t ngx_http_skillbox_call_refused(ngx_http_skillbox_call_t *call,
+    const char *slug);
+
+
+/* ngx_http_skillbox_store_thread.c */
+
+ngx_int_t ngx_http_skillbox_store_init(ngx_cycle_t *cycle,
+    ngx_http_skillbox_main_conf_t *smcf);
+void ngx_http_skillbox_store_exit(ngx_cycle_t *cycle);
+/* NULL: not open, *err says why */
+sb_store_t *ngx_http_skillbox_store(sb_err_t *err);
+/* r NULL: nobody waits.  NGX_OK: done() or free() will be called, later. */
+ngx_int_t ngx_http_skillbox_store_post(ngx_http_skillbox_op_t *op,
+    ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_work_post(ngx_http_skillbox_work_t *work,
+    ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+
+
+/* ngx_http_skillbox_errors.c */
+
+/* Each returns the status, to be returned or finalized with. */
+ngx_int_t ngx_http_skillbox_error(ngx_http_request_t *r, ngx_int_t status,
+    const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+ngx_int_t ngx_http_skillbox_error_text(ngx_http_request_t *r,
+    ngx_int_t status, const char *slug, const char *message, size_t len,
+    ngx_str_t *details);
+/* what is the system's fault is logged and told in general words only */
+ngx_int_t ngx_http_skillbox_error_sb(ngx_http_request_t *r,
+    const sb_err_t *err, const char *doing);
+
+ngx_int_t ngx_http_skillbox_send(ngx_http_request_t *r, ngx_uint_t status,
+    const char *type, const char *charset, sb_buf_t *body);
+ngx_int_t ngx_http_skillbox_send_json(ngx_http_request_t *r,
+    ngx_uint_t status, sb_buf_t *body);
+ngx_int_t ngx_http_skillbox_add_header(ngx_http_request_t *r,
+    const char *name, ngx_str_t *value);
+ngx_table_elt_t *ngx_http_skillbox_find_header(ngx_http_request_t *r,
+    const char *lowcase_name, ngx_table_elt_t *previous);
+void ngx_http_skillbox_request_id(ngx_http_request_t *r, ngx_str_t *id);
+/* a copy with a NUL behind it; .data NULL when out of memory */
+ngx_str_t ngx_http_skillbox_copy(ngx_pool_t *pool, const char *data,
+    size_t len);
+ngx_int_t ngx_http_skillbox_filter_init(ngx_conf_t *cf);
+
+
+extern ngx_module_t  ngx_http_skillbox_module;
+
+
+#endif /* _NGX_HTTP_SKILLBOX_H_INCLUDED_ */

@@ -1,0 +1,349 @@
+
+/*
+ * What is read from the store and handed out: skills and execution records;
+ * and the deletion of skills.  Records are stored rendered, so reading is a
+ * look-up and a copy, here on the event loop.
+ */
+
+
+#include "ngx_http_skillbox.h"
+
+
+typedef struct {
+    ngx_http_skillbox_op_t        op;
+    char                          tenant[SB_TENANT_MAX + 1];
+    char                          name[SB_NAME_MAX + 1];
+    char                          version[SB_VERSION_MAX + 1];
+} ngx_http_skillbox_delete_t;
+
+
+static ngx_int_t ngx_http_skillbox_skill_params(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+static sb_code_t ngx_http_skillbox_delete_apply(ngx_http_skillbox_op_t *op,
+    sb_batch_t *batch, sb_err_t *err);
+static void ngx_http_skillbox_delete_done(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op);
+static void ngx_http_skillbox_delete_free(ngx_http_skillbox_op_t *op);
+static ngx_int_t ngx_http_skillbox_execution_find(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, sb_execution_t *e);
+
+
+ngx_int_t
+ngx_http_skillbox_skill_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    sb_buf_t     buf;
+    sb_err_t     err;
+    sb_store_t  *store;
+
+    store = ngx_http_skillbox_store(&err);
+    if (store == NULL) {
+        return ngx_http_skillbox_error_sb(r, &err, "opening the store");
+    }
+
+    sb_buf_init(&buf, SB_GIB);
+
+    if (sb_store_skill_list(store, ctx->key.tenant, &buf, &err) != SB_OK) {
+        sb_buf_free(&buf);
+        return ngx_http_skillbox_error_sb(r, &err, "listing skills");
+    }
+
+    return ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &buf);
+}
+
+
+/* {name} and {version}, NUL-terminated; a name that can't be is not found */
+
+static ngx_int_t
+ngx_http_skillbox_skill_params(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    ngx_str_t  *name, *version;
+
+    name = &ctx->param[0];
+    version = &ctx->param[1];
+
+    if (!sb_name_valid((char *) name->data, name->len)
+        || (version->len
+            && !sb_semver_valid((char *) version->data, version->len)
+            && !(version->len == sizeof("latest") - 1
+                 && ngx_strncmp(version->data, "latest", version->len) == 0)))
+    {
+        return ngx_http_skillbox_error(r, NGX_HTTP_NOT_FOUND,
+                                       "There is no such skill.");
+    }
+
+    ctx->skill = ngx_http_skillbox_copy(r->pool, (char *) name->data,
+                                        name->len);
+    ctx->version = ngx_http_skillbox_copy(r->pool, (char *) version->data,
+                                          version->len);
+
+    if (ctx->skill.data == NULL || ctx->version.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_skillbox_skill_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    sb_buf_t          buf;
+    sb_err_t          err;
+    ngx_int_t         rc;
+    ngx_str_t         etag;
+    sb_skill_t        skill;
+    sb_store_t       *store;
+    ngx_table_elt_t  *h;
+
+    rc = ngx_http_skillbox_skill_params(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    store = ngx_http_skillbox_store(&err);
+    if (store == NULL) {
+        return ngx_http_skillbox_error_sb(r, &err, "opening the store");
+    }
+
+    if (sb_store_skill_get(store, ctx->key.tenant, (char *) ctx->skill.data,
+                           (char *) ctx->version.data, &skill, &err)
+        != SB_OK)
+    {
+        return ngx_http_skillbox_error_sb(r, &err, "reading a skill");
+    }
+
+    ctx->version = ngx_http_skillbox_copy(r->pool, skill.version.data,
+                                          skill.version.len);
+
+    etag.len = skill.digest.len + 2;
+    etag.data = ngx_pnalloc(r->pool, etag.len);
+
+    h = ngx_list_push(&r->headers_out.headers);
+
+    if (ctx->version.data == NULL || etag.data == NULL || h == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    etag.data[0] = '"';
+    ngx_memcpy(&etag.data[1], skill.digest.data, skill.digest.len);
+    etag.data[etag.len - 1] = '"';
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "ETag");
+    h->value = etag;
+    h->lowcase_key = NULL;
+    ngx_http_skillbox_header_alone(h);
+    r->headers_out.etag = h;
+
+    sb_buf_init(&buf, SB_RESULT_MAX);
+    sb_buf_add(&buf, skill.json.data, skill.json.len);
+
+    return ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &buf);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_skill_delete(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    sb_err_t                     err;
+    ngx_int_t                    rc;
+    ngx_http_skillbox_delete_t  *d;
+
+    rc = ngx_http_skillbox_skill_params(r, ctx);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (ngx_http_skillbox_store(&err) == NULL) {
+        return ngx_http_skillbox_error_sb(r, &err, "opening the store");
+    }
+
+    d = calloc(1, sizeof(ngx_http_skillbox_delete_t));
+    if (d == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    d->op.apply = ngx_http_skillbox_delete_apply;
+    d->op.done = ngx_http_skillbox_delete_done;
+    d->op.free = ngx_http_skillbox_delete_free;
+
+    /* the lengths were judged with the names */
+
+    ngx_memcpy(d->tenant, ctx->key.tenant, sizeof(d->tenant));
+    ngx_memcpy(d->name, ctx->skill.data, ctx->skill.len);
+    ngx_memcpy(d->version, ctx->version.data, ctx->version.len);
+
+    if (ngx_http_skillbox_store_post(&d->op, r, ctx) != NGX_OK) {
+        free(d);
+        return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                       "Too many writes are waiting.");
+    }
+
+    r->main->count++;
+
+    return NGX_DONE;
+}
+
+
+/* thread */
+
+static sb_code_t
+ngx_http_skillbox_delete_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
+    sb_err_t *err)
+{
+    ngx_http_skillbox_delete_t *d = (ngx_http_skillbox_delete_t *) op;
+
+    return sb_batch_skill_delete(batch, d->tenant, d->name,
+                                 d->version[0] ? d->version : NULL, err);
+}
+
+
+static void
+ngx_http_skillbox_delete_done(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op)
+{
+    sb_err_t   err;
+    ngx_int_t  rc;
+
+    err = op->err;
+    op->free(op);
+
+    if (err.code != SB_OK) {
+        rc = ngx_http_skillbox_error_sb(r, &err, "deleting a skill");
+
+    } else {
+        r->headers_out.status = NGX_HTTP_NO_CONTENT;
+        r->header_only = 1;
+        rc = ngx_http_send_header(r);
+    }
+
+    ngx_http_finalize_request(r, rc);
+}
+
+
+static void
+ngx_http_skillbox_delete_free(ngx_http_skillbox_op_t *op)
+{
+    free(op);
+}
+
+
+/* e points into the store's map: it is valid until the store's next use */
+
+static ngx_int_t
+ngx_http_skillbox_execution_find(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, sb_execution_t *e)
+{
+    sb_err_t        err;
+    sb_store_t     *store;
+    unsigned char   uuid[16];
+
+    if (!sb_uuid_parse((char *) ctx->param[0].data, ctx->param[0].len, uuid)) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_NOT_FOUND,
+                                       "There is no such execution.");
+    }
+
+    ctx->execution.data = ngx_pnalloc(r->pool, SB_UUID_LEN + 1);
+    if (ctx->execution.data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->execution.len = SB_UUID_LEN;
+    sb_uuid_format(uuid, (char *) ctx->execution.data);
+
+    store = ngx_http_skillbox_store(&err);
+    if (store == NULL) {
+        return ngx_http_skillbox_error_sb(r, &err, "opening the store");
+    }
+
+    if (sb_store_execution_get(store, ctx->key.tenant,
+                               (char *) ctx->execution.data, e, &err)
+        != SB_OK)
+    {
+        return ngx_http_skillbox_error_sb(r, &err, "reading an execution");
+    }
+
+    ctx->status = ngx_http_skillbox_copy(r->pool, e->status.data,
+                                         e->status.len);
+
+    return ctx->status.data ? NGX_OK : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_skillbox_execution_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    sb_buf_t        buf;
+    ngx_int_t       rc;
+    ngx_str_t       url;
+    sb_execution_t  e;
+
+    rc = ngx_http_skillbox_execution_find(r, ctx, &e);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (e.json.len <= SB_EXECUTION_SPLICE_AT) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "the record of execution \"%V\" is damaged",
+                      &ctx->execution);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_str_null(&url);
+
+    if (e.files) {
+        rc = ngx_http_skillbox_files_url(r, ctx, &ctx->execution, &url);
+        if (rc != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    /* each byte of a log becomes six at most */
+
+    sb_buf_init(&buf, SB_RESULT_MAX + SB_LOG_MAX * 6 + 64 * SB_KIB);
+
+    sb_buf_add(&buf, e.json.data, SB_EXECUTION_SPLICE_AT);
+
+    if (url.len) {
+        sb_buf_str(&buf, "\"files_url\":");
+        sb_json_str(&buf, (char *) url.data, url.len);
+        sb_buf_char(&buf, ',');
+    }
+
+    if (e.logs.len) {
+        sb_buf_str(&buf, "\"logs\":");
+        sb_json_str(&buf, e.logs.data, e.logs.len);
+        sb_buf_char(&buf, ',');
+    }
+
+    sb_buf_add(&buf, e.json.data + SB_EXECUTION_SPLICE_AT,
+               e.json.len - SB_EXECUTION_SPLICE_AT);
+
+    return ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &buf);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_execution_logs(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    sb_buf_t        buf;
+    ngx_int_t       rc;
+    sb_execution_t  e;
+
+    rc = ngx_http_skillbox_execution_find(r, ctx, &e);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    sb_buf_init(&buf, SB_LOG_MAX * 2);
+    sb_buf_add(&buf, e.logs.data, e.logs.len);
+
+    return ngx_http_skillbox_send(r, NGX_HTTP_OK, "text/plain", "utf-8", &buf);
+}

@@ -1,0 +1,420 @@
+
+/*
+ * From path and method to a handler, and the two answers that need nothing
+ * else: /health and /ready.
+ *
+ * To add an endpoint: one line in the table below, its handler declared in
+ * ngx_http_skillbox.h.  A route's first matching line wins; "*" matches one
+ * part of the path whatever it is, the handler judges it.
+ */
+
+
+#include "ngx_http_skillbox.h"
+
+
+#define NGX_HTTP_SKILLBOX_READY_FRESH  1000   /* ms an answer is used again */
+#define NGX_HTTP_SKILLBOX_READY_STALE  10000  /* the same, while one is asked */
+
+
+/* what the helper last said about itself, in this worker */
+
+struct ngx_http_skillbox_ready_s {
+    ngx_msec_t                    time;
+    ngx_uint_t                    known;       /* unsigned  known:1; */
+    ngx_msec_t                    asked;
+    ngx_uint_t                    asking;      /* unsigned  asking:1; */
+    ngx_uint_t                    ok;          /* unsigned  ok:1; */
+    sb_buf_t                      reason;      /* when it is not */
+    sb_buf_t                      helper;      /* its own words, JSON */
+};
+
+
+static ngx_uint_t ngx_http_skillbox_match(const char *pattern,
+    ngx_str_t *path, ngx_str_t *param);
+static ngx_int_t ngx_http_skillbox_ready_answer(ngx_http_request_t *r,
+    ngx_http_skillbox_ready_t *ready);
+static void ngx_http_skillbox_ready_asked(ngx_http_request_t *r,
+    ngx_http_skillbox_call_t *call);
+static void ngx_http_skillbox_ready_judge(ngx_http_skillbox_ready_t *ready,
+    ngx_http_skillbox_call_t *call);
+
+
+static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
+
+    { "/health", 1, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_health } } },
+
+    { "/ready", 1, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_ready } } },
+
+    { "/v1/skills", 0, "GET, HEAD, POST",
+      { { NGX_HTTP_GET, ngx_http_skillbox_skill_list },
+        { NGX_HTTP_POST, ngx_http_skillbox_upload } } },
+
+    { "/v1/skills/*", 0, "DELETE",
+      { { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },
+
+    { "/v1/skills/*/*", 0, "GET, HEAD, DELETE",
+      { { NGX_HTTP_GET, ngx_http_skillbox_skill_get },
+        { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },
+
+    { "/v1/executions", 0, "POST",
+      { { NGX_HTTP_POST, ngx_http_skillbox_execute } } },
+
+    { "/v1/executions/*", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_execution_get } } },
+
+    { "/v1/executions/*/logs", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_execution_logs } } },
+
+    /* public: the signature is the permission */
+
+    { "/v1/executions/*/files.tar.gz", 1, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_artifact } } },
+
+    { NULL, 0, NULL, { { 0, NULL } } }
+};
+
+
+/*
+ * Fills route, method, path and param; once a request.  r->uri is what nginx
+ * decoded and normalized; the location's prefix is not part of the API's path.
+ */
+
+void
+ngx_http_skillbox_route(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
+{
+    ngx_uint_t                         method;
+    ngx_http_skillbox_loc_conf_t      *slcf;
+    const ngx_http_skillbox_route_t   *route;
+    const ngx_http_skillbox_method_t  *m;
+
+    if (ctx->routed) {
+        return;
+    }
+
+    ctx->routed = 1;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+
+    if (r->uri.len < slcf->prefix.len) {
+        return;
+    }
+
+    ctx->path.data = r->uri.data + slcf->prefix.len;
+    ctx->path.len = r->uri.len - slcf->prefix.len;
+
+    for (route = ngx_http_skillbox_routes; route->path; route++) {
+
+        if (ngx_http_skillbox_match(route->path, &ctx->path, ctx->param)) {
+            ctx->route = route;
+            break;
+        }
+    }
+
+    if (ctx->route == NULL) {
+        return;
+    }
+
+    method = (r->method == NGX_HTTP_HEAD) ? NGX_HTTP_GET : r->method;
+
+    for (m = ctx->route->methods; m->method; m++) {
+        if (m->method == method) {
+            ctx->method = m;
+            return;
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_skillbox_match(const char *pattern, ngx_str_t *path,
+    ngx_str_t *param)
+{
+    u_char      *p, *last, *start;
+    ngx_uint_t   n;
+
+    p = path->data;
+    last = p + path->len;
+    n = 0;
+
+    for ( /* void */ ; *pattern; pattern++) {
+
+        if (*pattern != '*') {
+            if (p == last || *p++ != (u_char) *pattern) {
+                return 0;
+            }
+
+            continue;
+        }
+
+        for (start = p; p < last && *p != '/'; p++) { /* void */ }
+
+        if (p == start) {
+            return 0;
+        }
+
+        param[n].data = start;
+        param[n].len = p - start;
+        n++;
+    }
+
+    if (p != last) {
+        return 0;
+    }
+
+    for ( /* void */ ; n < NGX_HTTP_SKILLBOX_PARAMS; n++) {
+        ngx_str_null(&param[n]);
+    }
+
+    return 1;
+}
+
+
+ngx_int_t
+ngx_http_skillbox_content_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                 rc;
+    ngx_http_skillbox_ctx_t  *ctx;
+
+    /* a subrequest (SSI, auth_request, mirror) has no context of its own */
+
+    if (r != r->main) {
+        return NGX_HTTP_NOT_FOUND;
+    }
+
+    ctx = ngx_http_skillbox_get_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_skillbox_route(r, ctx);
+
+    if (ctx->route == NULL) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_NOT_FOUND,
+                                       "There is nothing at this address.");
+    }
+
+    if (ctx->method == NULL) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_NOT_ALLOWED,
+                                       "The method is not allowed here, "
+                                       "these are: %s.", ctx->route->allow);
+    }
+
+    /*
+     * The access handler said this before, but "satisfy any" may have let the
+     * request through without a key, and the handlers need a tenant.
+     */
+
+    if (!ctx->route->public) {
+        rc = ngx_http_skillbox_authorize(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    if (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD|NGX_HTTP_DELETE)) {
+        rc = ngx_http_discard_request_body(r);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return ctx->method->handler(r, ctx);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_health(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
+{
+    sb_buf_t  buf;
+
+    sb_buf_init(&buf, 64);
+    sb_buf_str(&buf, "{\"status\":\"ok\"}");
+
+    return ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &buf);
+}
+
+
+ngx_http_skillbox_ready_t *
+ngx_http_skillbox_create_ready(ngx_conf_t *cf)
+{
+    ngx_http_skillbox_ready_t  *ready;
+
+    ready = ngx_pcalloc(cf->pool, sizeof(ngx_http_skillbox_ready_t));
+    if (ready == NULL) {
+        return NULL;
+    }
+
+    sb_buf_init(&ready->reason, 1024);
+    sb_buf_init(&ready->helper, 64 * SB_KIB);
+
+    return ready;
+}
+
+
+/*
+ * Anyone may ask, so the helper is asked at most about once a second in each
+ * worker; while it is being asked, others get what it said last.
+ */
+
+ngx_int_t
+ngx_http_skillbox_ready(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
+{
+    ngx_msec_t                     age;
+    ngx_http_skillbox_call_t      *call;
+    ngx_http_skillbox_ready_t     *ready;
+    ngx_http_skillbox_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+    ready = slcf->ready;
+
+    age = ngx_current_msec - ready->time;
+
+    if (ready->known
+        && (age < NGX_HTTP_SKILLBOX_READY_FRESH
+            || (ready->asking && age < NGX_HTTP_SKILLBOX_READY_STALE
+                && ngx_current_msec - ready->asked
+                   < NGX_HTTP_SKILLBOX_READY_STALE)))
+    {
+        return ngx_http_skillbox_ready_answer(r, ready);
+    }
+
+    call = ngx_http_skillbox_call_create(r, ctx, SB_OP_STATUS);
+    if (call == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    call->conf = &slcf->probe;
+    call->safe = 1;
+
+    if (ngx_http_skillbox_call_start(call, ngx_http_skillbox_ready_asked)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ready->asking = 1;
+    ready->asked = ngx_current_msec;
+
+    r->main->count++;
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_skillbox_ready_asked(ngx_http_request_t *r,
+    ngx_http_skillbox_call_t *call)
+{
+    ngx_http_skillbox_ready_t     *ready;
+    ngx_http_skillbox_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+    ready = slcf->ready;
+
+    ngx_http_skillbox_ready_judge(ready, call);
+
+    ready->known = 1;
+    ready->asking = 0;
+    ready->time = ngx_current_msec;
+
+    ngx_http_finalize_request(r, ngx_http_skillbox_ready_answer(r, ready));
+}
+
+
+static void
+ngx_http_skillbox_ready_judge(ngx_http_skillbox_ready_t *ready,
+    ngx_http_skillbox_call_t *call)
+{
+    char        *text;
+    json_t      *root;
+    sb_str_t     body;
+    const char  *status, *reason;
+
+    ready->ok = 0;
+    sb_buf_clear(&ready->reason);
+    sb_buf_clear(&ready->helper);
+
+    if (call->rc != NGX_OK || call->status != NGX_HTTP_OK) {
+        sb_buf_str(&ready->reason,
+                   call->rc == NGX_HTTP_GATEWAY_TIME_OUT
+                   ? "the helper does not answer"
+                   : "the helper can't be reached or gives no valid answer");
+        return;
+    }
+
+    body = ngx_http_skillbox_call_body(call);
+    root = json_loadb(body.data, body.len, JSON_REJECT_DUPLICATES, NULL);
+    status = json_string_value(json_object_get(root, "status"));
+    text = json_dumps(root, JSON_COMPACT);
+
+    if (status == NULL || text == NULL) {
+        sb_buf_str(&ready->reason, "the helper's status is not valid");
+        goto done;
+    }
+
+    sb_buf_str(&ready->helper, text);
+
+    if (ngx_strcmp(status, "ok") == 0 || ngx_strcmp(status, "degraded") == 0) {
+        ready->ok = sb_buf_ok(&ready->helper);
+    }
+
+    reason = json_string_value(json_object_get(root, "reason"));
+    sb_buf_str(&ready->reason, reason ? reason : "the helper is not able");
+
+done:
+
+    free(text);
+    json_decref(root);
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_ready_answer(ngx_http_request_t *r,
+    ngx_http_skillbox_ready_t *ready)
+{
+    sb_buf_t     buf;
+    sb_err_t     err;
+    sb_store_t  *store;
+    ngx_uint_t   store_ok;
+
+    ngx_memzero(&err, sizeof(sb_err_t));
+
+    store = ngx_http_skillbox_store(&err);
+    store_ok = (store && sb_store_ping(store, &err) == SB_OK);
+
+    if (!store_ok) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "the store is not usable: %s", err.message);
+    }
+
+    sb_buf_init(&buf, 128 * SB_KIB);
+    sb_buf_char(&buf, '{');
+    sb_json_key_str(&buf, "status",
+                    store_ok && ready->ok ? "ready" : "not_ready");
+
+    /* the store's own words may name paths: they are in the error log */
+
+    sb_json_key(&buf, "checks");
+    sb_buf_char(&buf, '{');
+    sb_json_key_str(&buf, "store", store_ok ? "ok"
+                                            : "the store can't be opened or "
+                                              "read, see the error log");
+    sb_json_key_str(&buf, "helper", ready->ok ? "ok" : ready->reason.data);
+    sb_buf_char(&buf, '}');
+
+    if (ready->helper.len) {
+        sb_json_key(&buf, "helper");
+        sb_buf_add(&buf, ready->helper.data, ready->helper.len);
+    }
+
+    sb_buf_char(&buf, '}');
+
+    return ngx_http_skillbox_send_json(r, store_ok && ready->ok
+                                          ? NGX_HTTP_OK
+                                          : NGX_HTTP_SERVICE_UNAVAILABLE,
+                                       &buf);
+}
