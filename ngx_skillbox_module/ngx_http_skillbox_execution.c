@@ -118,6 +118,7 @@ static void ngx_http_skillbox_begin_free(ngx_http_skillbox_op_t *op);
 static ngx_int_t ngx_http_skillbox_finish(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
     ngx_http_skillbox_call_t *call);
+static ngx_uint_t ngx_http_skillbox_known_status(const char *s, size_t len);
 static ngx_http_skillbox_finish_t *ngx_http_skillbox_finish_create(
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
     const char *status, size_t len);
@@ -909,7 +910,7 @@ ngx_http_skillbox_finish(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
         body.len--;
     }
 
-    if (status == NULL || len == 0 || len >= sizeof(f->status)
+    if (status == NULL || !ngx_http_skillbox_known_status(status, len)
         || body.len < 2 || body.data[0] != '{'
         || body.data[body.len - 1] != '}')
     {
@@ -978,6 +979,28 @@ ngx_http_skillbox_finish(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
     run->ended = 1;
 
     return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_skillbox_known_status(const char *s, size_t len)
+{
+    ngx_uint_t  i;
+
+    static const ngx_str_t  known[] = {
+        ngx_string("success"),
+        ngx_string("failed"),
+        ngx_string("timeout"),
+        ngx_string("cancelled"),
+    };
+
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (known[i].len == len && ngx_strncmp(known[i].data, s, len) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -4,9 +4,9 @@
  * and the two texts the helper gets - job JSON and input JSON.
  *
  * Runs in any thread and touches nothing but its arguments.  The job JSON is
- * written anew from what was checked.  The input is passed byte by byte as it
- * came, so that numbers keep their digits: the document is validated as a whole
- * first, then a small scanner finds the value's ends.
+ * written anew from what was checked.  The input keeps its tokens as they came,
+ * so that numbers keep their digits, and loses the white space between them: the
+ * document is validated as a whole first, then a small scanner finds the value.
  */
 
 
@@ -40,6 +40,8 @@ static int ngx_http_skillbox_job_append(const char *data, size_t len,
     void *out);
 static bool ngx_http_skillbox_job_input(const char *text, size_t len,
     ngx_http_skillbox_slice_t *input);
+static void ngx_http_skillbox_job_compact(sb_buf_t *out,
+    const ngx_http_skillbox_slice_t *value);
 static const char *ngx_http_skillbox_skip_space(const char *p,
     const char *end);
 static const char *ngx_http_skillbox_skip_value(const char *p,
@@ -80,7 +82,7 @@ ngx_http_skillbox_job_parse(const char *text, size_t len,
         job->job_len = job->data.len;
 
         if (ngx_http_skillbox_job_input(text, len, &input)) {
-            sb_buf_add(&job->data, input.data, input.len);
+            ngx_http_skillbox_job_compact(&job->data, &input);
 
         } else {
             sb_buf_str(&job->data, "{}");
@@ -531,6 +533,30 @@ ngx_http_skillbox_job_input(const char *text, size_t len,
         if (p == end || *p++ != ',') {
             return found;
         }
+    }
+}
+
+
+static void
+ngx_http_skillbox_job_compact(sb_buf_t *out,
+    const ngx_http_skillbox_slice_t *value)
+{
+    const char  *p, *end, *start;
+
+    p = value->data;
+    end = p + value->len;
+
+    while (p < end) {
+        start = p;
+
+        while (p < end && *p != ' ' && *p != '\t' && *p != '\n'
+               && *p != '\r')
+        {
+            p = (*p == '"') ? ngx_http_skillbox_skip_string(p, end) : p + 1;
+        }
+
+        sb_buf_add(out, start, p - start);
+        p = ngx_http_skillbox_skip_space(p, end);
     }
 }
 
