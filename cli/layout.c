@@ -4,6 +4,7 @@
  */
 #include "layout.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -64,6 +65,32 @@ static sb_code_t check_owner(const char *dir, sb_err_t *err)
     return SB_OK;
 }
 
+/* Nothing in it, or what an earlier `up` put there: then it is ours to change. */
+static sb_code_t check_ours(const char *dir, sb_err_t *err)
+{
+    char lock[SB_STATE_PATH_MAX];
+    sb_code_t code = sb_state_path(dir, SB_STATE_LOCK, lock, err);
+    struct dirent *e;
+    bool empty = true;
+
+    if (code != SB_OK || access(lock, F_OK) == 0) {
+        return code;
+    }
+    DIR *d = opendir(dir);
+    if (d == NULL) {
+        return sb_err_errno(err, errno, "%s", dir);
+    }
+    while (empty && (e = readdir(d)) != NULL) {
+        empty = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+    }
+    closedir(d);
+    if (!empty) {
+        return sb_err_set(err, SB_EINVAL, "%s holds other things; name an empty or a new folder",
+                          dir);
+    }
+    return SB_OK;
+}
+
 sb_code_t sb_layout_open(const char *dir, sb_layout_t *layout, sb_err_t *err)
 {
     memset(layout, 0, sizeof(*layout));
@@ -79,6 +106,13 @@ sb_code_t sb_layout_open(const char *dir, sb_layout_t *layout, sb_err_t *err)
     if (code == SB_OK) {
         strcpy(layout->dir, real); /* check_path bounds it */
         code = check_owner(real, err);
+    }
+    if (code == SB_OK) {
+        code = check_ours(real, err);
+    }
+    /* as root the service users must get through; what they may read has modes of its own */
+    if (code == SB_OK && chmod(real, layout->root ? 0755 : 0700) != 0) {
+        code = sb_err_errno(err, errno, "%s", real);
     }
     free(real);
     return code;

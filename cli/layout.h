@@ -37,8 +37,8 @@ typedef struct {
 
 /*
  * Makes the state folder itself (its parent must exist) and fills in dir.  Refuses a folder that
- * is somebody else's or that others can write to, a path nginx.conf can't hold and one too long
- * for a UNIX socket in it.
+ * is somebody else's, that others can write to or that holds other things, a path nginx.conf can't
+ * hold and one too long for a UNIX socket in it.
  */
 sb_code_t sb_layout_open(const char *dir, sb_layout_t *layout, sb_err_t *err);
 

@@ -126,12 +126,18 @@ static int to_file(const char *data, size_t len, void *ctx)
 
 void sb_print_json(FILE *out, const json_t *value)
 {
-    bool tty = isatty(fileno(out));
-
-    /* jansson escapes C0; on a terminal everything beyond ASCII is escaped too, because of C1 */
-    json_dump_callback(value, to_file, out,
-                       JSON_ENCODE_ANY | (tty ? JSON_INDENT(2) | JSON_ENSURE_ASCII : JSON_COMPACT));
-    fputc('\n', out);
+    if (!isatty(fileno(out))) {
+        json_dump_callback(value, to_file, out, JSON_ENCODE_ANY | JSON_COMPACT);
+        fputc('\n', out);
+        return;
+    }
+    /* jansson escapes C0, but neither DEL nor C1 */
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_INDENT(2));
+    if (text != NULL) {
+        sb_print_safe(out, text, strlen(text), true);
+        fputc('\n', out);
+    }
+    free(text);
 }
 
 /* ---- tables ---- */

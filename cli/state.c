@@ -201,7 +201,7 @@ int sb_state_lock(const char *dir, sb_err_t *err)
     char path[SB_STATE_PATH_MAX];
     struct timespec step = {.tv_nsec = LOCK_STEP_MS * 1000000L};
 
-    if (sb_state_path(dir, "lock", path, err) != SB_OK) {
+    if (sb_state_path(dir, SB_STATE_LOCK, path, err) != SB_OK) {
         return -1;
     }
     int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

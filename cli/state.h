@@ -3,7 +3,7 @@
  *
  *   state.json   0600  {"url","port","nginx":{pid,start,boot},"helper":{...}}
  *   api-key      0600  the admin key that `up` made
- *   lock               held (flock) while `up` or `down` work on the folder
+ *   skillbox.lock      held (flock) while `up` or `down` work on the folder
  *   nginx.conf helper.yaml sign.key logs/ store/ artifacts/ helper/ run/ tmp/
  *
  * state.json names processes to be signalled and a server to send keys to, so
@@ -20,6 +20,7 @@
 #include "process.h"
 
 #define SB_STATE_PATH_MAX 512
+#define SB_STATE_LOCK     "skillbox.lock"
 
 typedef struct {
     char url[64];
