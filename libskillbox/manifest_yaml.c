@@ -410,8 +410,8 @@ static bool has_float_form(const char *s)
 /* Under the C locale whatever the program set: the point is a '.'. */
 static bool is_float(const char *s, double *value)
 {
-    if (!has_float_form(s)) {
-        return false;
+    if (!has_float_form(s) || strpbrk(s, ".eE") == NULL) {
+        return false; /* without either it is an integer too large for 64 bits */
     }
     locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (c == (locale_t)0) {

@@ -8,7 +8,7 @@ FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 20
 
 FUZZ_CORE    := fuzz_fastcgi
-FUZZ_PACKAGE :=
+FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart
 FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE))
 
 FUZZ_FLAGS := -std=c11 -O1 -g -fno-omit-frame-pointer $(WARN) \
@@ -19,6 +19,7 @@ FUZZ_CORE_SRCS    := $(addprefix libskillbox/,$(LIB_CORE_SRCS))
 FUZZ_PACKAGE_SRCS := $(addprefix libskillbox/,$(LIB_PACKAGE_SRCS))
 
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): $(FUZZ_PACKAGE_SRCS)
+$(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson
 
 $(FUZZ_TARGETS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_CORE_SRCS) $(wildcard libskillbox/*.h)
