@@ -7,21 +7,24 @@
 # A test with other needs adds its program to UNIT_TESTS and has its own rule.
 
 UNIT_CORE    := err buf names units semver uuid7 signature fastcgi
-UNIT_STORE   :=
-UNIT_PACKAGE :=
+UNIT_STORE   := store store_executions store_faults
+UNIT_PACKAGE := manifest package multipart
 
 unit_programs = $(addprefix $(BUILD)/tests/unit/test_,$(1))
 UNIT_TESTS   := $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE))
 
-$(call unit_programs,$(UNIT_STORE)): $(LIBSTORE)
+$(call unit_programs,$(UNIT_STORE)): $(BUILD)/obj/tests/unit/store_fixture.o $(LIBSTORE)
 $(call unit_programs,$(UNIT_STORE)): UNIT_LIBS := -llmdb -lpthread
 $(call unit_programs,$(UNIT_PACKAGE)): $(LIBPACKAGE)
 $(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson
+$(call unit_programs,package): $(BUILD)/obj/tests/unit/zipmake.o
 
 $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE)): $(BUILD)/tests/unit/%: \
     $(BUILD)/obj/tests/unit/%.o $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka $(UNIT_LIBS) -lcrypto
+
+include tests/unit/packer.mk
 
 .PHONY: unit
 unit: $$(UNIT_TESTS) ## build and run the unit tests

@@ -1,0 +1,62 @@
+/*
+ * packer_main.c - sandbox-packer: takes packages apart and packs results, each in a
+ * confined, single-use child.  Started by sandbox-helper with its control socket at
+ * SB_STAGE_FD and nothing else; see stage.h for the words.
+ *
+ * The nursery (this process) makes the children and looks at no byte of theirs.
+ */
+#include <sched.h>
+#include <unistd.h>
+
+#include "collect_child.h"
+#include "confine.h"
+#include "intake_child.h"
+#include "nursery.h"
+#include "report.h"
+#include "warmup.h"
+
+/* Whatever the libraries load or seed at first use must come before the root is empty. */
+static int prepare(const stage_config_t *config, stage_hello_t *hello)
+{
+    const char *failed = warm_up();
+
+    if (failed != NULL) {
+        return report_hello(hello, failed, 0);
+    }
+    return confine_nursery(config, hello);
+}
+
+/*
+ * A pid namespace, so that there is nobody to signal or trace, and the user namespace
+ * that an unprivileged nursery needs to make one.  Its ids stay unmapped: the kernel
+ * goes by the outer id, which owns the staging folder and what runs leave behind.
+ */
+static uint64_t clone_flags(const stage_request_t *request)
+{
+    return CLONE_NEWUSER | CLONE_NEWPID;
+}
+
+static void __attribute__((noreturn))
+child(const stage_request_t *request, const int *fds, int nfds)
+{
+    switch (request->kind) {
+    case STAGE_INTAKE:
+        intake_child(request, fds, nfds);
+    case STAGE_COLLECT:
+        collect_child(fds, nfds);
+    default:
+        _exit(125);
+    }
+}
+
+int main(void)
+{
+    static const nursery_ops_t ops = {
+        .name = "sandbox-packer",
+        .prepare = prepare,
+        .clone_flags = clone_flags,
+        .child = child,
+    };
+
+    return nursery_run(&ops);
+}

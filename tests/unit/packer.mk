@@ -1,0 +1,22 @@
+# Tests of sandbox-packer: collect and intake talk to the real program as main does,
+# confine attacks the children's cage from inside.
+
+PACKER_TESTS := $(call unit_programs,collect intake confine)
+UNIT_TESTS   += $(PACKER_TESTS)
+
+unit: export SB_BINDIR := $(abspath $(BUILD)/bin)
+
+packer_peer_objs := $(BUILD)/obj/tests/unit/packer_peer.o \
+                    $(call obj,sandbox-helper,nursery.c sys.c)
+packer_cage_objs := $(call obj,sandbox-helper,confine.c packer_filter.c privileges.c idmap.c \
+                    landlock.c report.c)
+
+$(PACKER_TESTS): $(packer_peer_objs) | $(BUILD)/bin/sandbox-packer
+$(call unit_programs,confine): $(packer_cage_objs)
+$(call unit_programs,collect): PACKER_LIBS := -ljansson
+$(call unit_programs,intake): PACKER_LIBS := -larchive -ljansson
+$(call unit_programs,confine): PACKER_LIBS := -lseccomp
+
+$(PACKER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(PACKER_LIBS)
