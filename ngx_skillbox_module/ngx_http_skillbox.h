@@ -7,7 +7,8 @@
  *     _routes      path and method -> handler
  *     _catalog  _upload  _execution  _artifact      the handlers
  *     _job         the body of POST /v1/executions (no nginx in it)
- *     _upstream    one call to the helper
+ *     _record      an execution's record
+ *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
  *     _auth  _variables  _errors
  *
@@ -168,6 +169,11 @@ struct ngx_http_skillbox_ctx_s {
 
 /* one call to the helper */
 
+#define NGX_HTTP_SKILLBOX_REQUEST_ID  1
+
+/* the helper cuts at SB_LOG_MAX; its line about the cut comes on top */
+#define NGX_HTTP_SKILLBOX_LOG_MAX     (SB_LOG_MAX + 4096)
+
 typedef void (*ngx_http_skillbox_call_pt)(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
 
@@ -244,6 +250,29 @@ ngx_http_skillbox_ctx_t *ngx_http_skillbox_get_ctx(ngx_http_request_t *r);
 ngx_http_skillbox_ctx_t *ngx_http_skillbox_find_ctx(ngx_http_request_t *r);
 
 
+/* a run, in r's pool */
+
+typedef struct {
+    ngx_http_skillbox_job_t       job;
+    char                          id[SB_UUID_LEN + 1];
+    int64_t                       created_ms;
+
+    /* of the skill version, in r's pool */
+    ngx_str_t                     digest;
+    ngx_str_t                     lang;
+    ngx_str_t                     image;
+    ngx_str_t                     target;
+    const char                   *mode;
+    int64_t                       timeout_ms;
+    int64_t                       memory_bytes;
+    int64_t                       cpu_milli;
+
+    unsigned                      begun:1;
+    unsigned                      ended:1;      /* finish was posted */
+    unsigned                      package_sent:1;
+} ngx_http_skillbox_run_t;
+
+
 /* ngx_http_skillbox_conf.c: directives' handlers */
 
 char *ngx_http_skillbox_set_store(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -304,6 +333,21 @@ ngx_int_t ngx_http_skillbox_execute(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 
 
+/* ngx_http_skillbox_record.c */
+
+/* posted, not waited for */
+ngx_int_t ngx_http_skillbox_record_begin(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_run_t *run);
+/* NGX_OK: r will be answered and finalized */
+ngx_int_t ngx_http_skillbox_record_finish(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    ngx_http_skillbox_call_t *call);
+/* without a result; posted, not waited for; nothing if it was ended before */
+void ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_run_t *run, const char *status, const char *error,
+    size_t len);
+
+
 /* ngx_http_skillbox_job.c; any thread */
 
 sb_code_t ngx_http_skillbox_job_parse(const char *text, size_t len,
@@ -320,7 +364,7 @@ ngx_int_t ngx_http_skillbox_files_url(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_str_t *id, ngx_str_t *url);
 
 
-/* ngx_http_skillbox_upstream.c */
+/* ngx_http_skillbox_call.c */
 
 ngx_http_skillbox_call_t *ngx_http_skillbox_call_create(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, const char *op);
@@ -333,9 +377,7 @@ ngx_int_t ngx_http_skillbox_call_memory(ngx_http_skillbox_call_t *call,
     const char *data, size_t len);
 ngx_int_t ngx_http_skillbox_call_file(ngx_http_skillbox_call_t *call,
     ngx_fd_t fd, ngx_str_t *name, off_t size);
-/* NGX_OK: done() will be called, later; r is to be left alone till then */
-ngx_int_t ngx_http_skillbox_call_start(ngx_http_skillbox_call_t *call,
-    ngx_http_skillbox_call_pt done);
+ngx_int_t ngx_http_skillbox_call_records(ngx_http_skillbox_call_t *call);
 const char *ngx_http_skillbox_call_header(ngx_http_skillbox_call_t *call,
     const char *name, size_t *len);
 sb_str_t ngx_http_skillbox_call_body(ngx_http_skillbox_call_t *call);
@@ -345,6 +387,13 @@ ngx_int_t ngx_http_skillbox_call_error(ngx_http_request_t *r,
 /* is it the helper's refusal with this slug? */
 ngx_uint_t ngx_http_skillbox_call_refused(ngx_http_skillbox_call_t *call,
     const char *slug);
+
+
+/* ngx_http_skillbox_upstream.c */
+
+/* NGX_OK: done() will be called, later; r is to be left alone till then */
+ngx_int_t ngx_http_skillbox_call_start(ngx_http_skillbox_call_t *call,
+    ngx_http_skillbox_call_pt done);
 
 
 /* ngx_http_skillbox_store_thread.c */

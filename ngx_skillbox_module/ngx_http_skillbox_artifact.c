@@ -5,8 +5,8 @@
  *
  *   <base>/v1/executions/<id>/files.tar.gz?key=K&expires=T&tenant=N&signature=S
  *
- * The signature covers path, tenant, key id and expiry (libskillbox/signature.h)
- * and is the whole permission: nobody needs an API key to follow such a link.
+ * The signature covers path, tenant, key id and expiry and is the whole
+ * permission: nobody needs an API key to follow such a link.
  */
 
 

@@ -5,11 +5,11 @@
  *     execute -> body -> (parse, in a thread when large) -> parsed -> resolve
  *     -> hand_over: (helper: run)  + (store: begin, nobody waits)
  *        unknown package -> (helper: intake of the stored file) -> hand_over
- *     -> run_done -> (store: finish) -> finished
+ *     -> run_done -> (store: finish) -> the answer
  *
- * The record is durable before the answer is sent.  From begin on, whatever
- * ends the request ends the record: abandon() writes "cancelled" when the
- * client hung up; a worker's death is noticed by the store's sweep.
+ * _record.c writes the records.  From begin on, whatever ends the request ends
+ * its record: abandon() writes "cancelled" when the client hung up; a worker's
+ * death is noticed by the store's sweep.
  */
 
 
@@ -24,27 +24,6 @@
 
 
 typedef struct {
-    ngx_http_skillbox_job_t       job;
-    char                          id[SB_UUID_LEN + 1];
-    int64_t                       created_ms;
-
-    /* of the skill version, in r's pool */
-    ngx_str_t                     digest;
-    ngx_str_t                     lang;
-    ngx_str_t                     image;
-    ngx_str_t                     target;
-    const char                   *mode;
-    int64_t                       timeout_ms;
-    int64_t                       memory_bytes;
-    int64_t                       cpu_milli;
-
-    unsigned                      begun:1;
-    unsigned                      ended:1;      /* finish was posted */
-    unsigned                      package_sent:1;
-} ngx_http_skillbox_run_t;
-
-
-typedef struct {
     ngx_http_skillbox_work_t      work;
     sb_buf_t                      text;
     ngx_fd_t                      fd;           /* of the spooled body */
@@ -53,32 +32,6 @@ typedef struct {
     ngx_http_skillbox_job_t       job;
     sb_err_t                      err;
 } ngx_http_skillbox_parse_t;
-
-
-typedef struct {
-    ngx_http_skillbox_op_t        op;
-    char                          tenant[SB_TENANT_MAX + 1];
-    char                          id[SB_UUID_LEN + 1];
-    char                          skill[SB_NAME_MAX + 1];
-    char                          version[SB_VERSION_MAX + 1];
-    int64_t                       created_ms;
-} ngx_http_skillbox_begin_t;
-
-
-typedef struct {
-    ngx_http_skillbox_op_t        op;
-    char                          tenant[SB_TENANT_MAX + 1];
-    char                          id[SB_UUID_LEN + 1];
-    char                          status[16];
-    sb_buf_t                      out;          /* header block, result */
-    size_t                        result;       /* where that begins */
-    sb_buf_t                      log;
-    char                         *files_url;    /* NULL: there is none */
-    uint32_t                      files;
-    int64_t                       created_ms;
-    int64_t                       finished_ms;
-    sb_buf_t                      answer;       /* rendered by prepare() */
-} ngx_http_skillbox_finish_t;
 
 
 static void ngx_http_skillbox_execute_body(ngx_http_request_t *r);
@@ -107,30 +60,11 @@ static ngx_int_t ngx_http_skillbox_run_failed(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run, ngx_int_t rc);
 static ngx_int_t ngx_http_skillbox_send_package(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
+static ngx_int_t ngx_http_skillbox_open_package(ngx_http_request_t *r,
+    ngx_str_t *name, ngx_fd_t *fd, off_t *size);
 static void ngx_http_skillbox_package_sent(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
 
-static ngx_int_t ngx_http_skillbox_begin(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run);
-static sb_code_t ngx_http_skillbox_begin_apply(ngx_http_skillbox_op_t *op,
-    sb_batch_t *batch, sb_err_t *err);
-static void ngx_http_skillbox_begin_free(ngx_http_skillbox_op_t *op);
-static ngx_int_t ngx_http_skillbox_finish(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
-    ngx_http_skillbox_call_t *call);
-static ngx_uint_t ngx_http_skillbox_known_status(const char *s, size_t len);
-static ngx_http_skillbox_finish_t *ngx_http_skillbox_finish_create(
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
-    const char *status, size_t len);
-static void ngx_http_skillbox_finish_alone(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run, const char *status, const char *error,
-    size_t len);
-static void ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op);
-static sb_code_t ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op,
-    sb_batch_t *batch, sb_err_t *err);
-static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op);
-static void ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_run_abandon(ngx_http_skillbox_ctx_t *ctx);
 
 
@@ -624,7 +558,7 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
 
     if (!run->begun) {
 
-        if (ngx_http_skillbox_begin(ctx, run) != NGX_OK) {
+        if (ngx_http_skillbox_record_begin(ctx, run) != NGX_OK) {
             return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                            "The store takes no writes now.");
         }
@@ -654,7 +588,7 @@ ngx_http_skillbox_run_done(ngx_http_request_t *r,
     run = ctx->data;
 
     if (call->rc == NGX_OK && call->status == NGX_HTTP_OK) {
-        rc = ngx_http_skillbox_finish(r, ctx, run, call);
+        rc = ngx_http_skillbox_record_finish(r, ctx, run, call);
 
     } else if (!run->package_sent
                && ngx_http_skillbox_call_refused(call,
@@ -686,12 +620,12 @@ ngx_http_skillbox_run_failed(ngx_http_request_t *r,
     e = &ctx->error;
 
     if (e->status == rc) {
-        ngx_http_skillbox_finish_alone(ctx, run, "failed",
+        ngx_http_skillbox_record_end(ctx, run, "failed",
                                        (char *) e->message.data,
                                        e->message.len);
 
     } else {
-        ngx_http_skillbox_finish_alone(ctx, run, "failed", internal,
+        ngx_http_skillbox_record_end(ctx, run, "failed", internal,
                                        sizeof(internal) - 1);
     }
 
@@ -706,80 +640,93 @@ ngx_http_skillbox_send_package(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run)
 {
     char                       path[NGX_MAX_PATH];
+    off_t                      size;
     sb_err_t                   err;
     sb_str_t                   type;
     ngx_fd_t                   fd;
     ngx_str_t                  name;
     sb_store_t                *store;
-    ngx_file_info_t            fi;
-    ngx_pool_cleanup_t        *cln;
-    ngx_pool_cleanup_file_t   *clnf;
     ngx_http_skillbox_call_t  *call;
 
-    store = ngx_http_skillbox_store(&err);
-    if (store == NULL) {
-        return ngx_http_skillbox_error_sb(r, &err, "opening the store");
-    }
-
     call = ngx_http_skillbox_call_create(r, ctx, SB_OP_INTAKE);
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_pool_cleanup_file_t));
-
-    if (call == NULL || cln == NULL) {
+    if (call == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (sb_store_package_type(store, (char *) run->digest.data, &type, &err)
-        != SB_OK)
+    store = ngx_http_skillbox_store(&err);
+
+    if (store == NULL
+        || sb_store_package_path(store, (char *) run->digest.data, path,
+                                 sizeof(path), &err) != SB_OK
+        || sb_store_package_type(store, (char *) run->digest.data, &type, &err)
+           != SB_OK)
     {
+        /* the version is there, so its package must be */
+
         err.code = SB_EINTERNAL;
         return ngx_http_skillbox_error_sb(r, &err, "finding a package");
     }
 
     ngx_http_skillbox_call_param(call, SB_P_CONTENT_TYPE, type.data, type.len);
 
-    if (sb_store_package_path(store, (char *) run->digest.data, path,
-                              sizeof(path), &err)
-        != SB_OK)
-    {
-        err.code = SB_EINTERNAL;
-        return ngx_http_skillbox_error_sb(r, &err, "finding a package");
-    }
-
     name = ngx_http_skillbox_copy(r->pool, path, strlen(path));
-    if (name.data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
 
-    fd = ngx_open_file(name.data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
-                       NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
-                      ngx_open_file_n " \"%V\" failed", &name);
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    cln->handler = ngx_pool_cleanup_file;
-    clnf = cln->data;
-    clnf->fd = fd;
-    clnf->name = name.data;
-    clnf->log = r->pool->log;
-
-    if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR || ngx_file_size(&fi) == 0) {
-        ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
-                      "package \"%V\" is not readable", &name);
+    if (name.data == NULL
+        || ngx_http_skillbox_open_package(r, &name, &fd, &size) != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     run->package_sent = 1;
 
-    if (ngx_http_skillbox_call_file(call, fd, &name, ngx_file_size(&fi))
-        != NGX_OK
+    if (ngx_http_skillbox_call_file(call, fd, &name, size) != NGX_OK
         || ngx_http_skillbox_call_start(call, ngx_http_skillbox_package_sent)
            != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    return NGX_OK;
+}
+
+
+/* r's pool closes it */
+
+static ngx_int_t
+ngx_http_skillbox_open_package(ngx_http_request_t *r, ngx_str_t *name,
+    ngx_fd_t *fd, off_t *size)
+{
+    ngx_file_info_t           fi;
+    ngx_pool_cleanup_t       *cln;
+    ngx_pool_cleanup_file_t  *clnf;
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_pool_cleanup_file_t));
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    *fd = ngx_open_file(name->data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
+                        NGX_FILE_OPEN, 0);
+
+    if (*fd == NGX_INVALID_FILE) {
+        ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
+                      ngx_open_file_n " \"%V\" failed", name);
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_pool_cleanup_file;
+    clnf = cln->data;
+    clnf->fd = *fd;
+    clnf->name = name->data;
+    clnf->log = r->pool->log;
+
+    if (ngx_fd_info(*fd, &fi) == NGX_FILE_ERROR) {
+        ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
+                      ngx_fd_info_n " \"%V\" failed", name);
+        return NGX_ERROR;
+    }
+
+    *size = ngx_file_size(&fi);
 
     return NGX_OK;
 }
@@ -827,345 +774,6 @@ ngx_http_skillbox_package_sent(ngx_http_request_t *r,
 }
 
 
-static ngx_int_t
-ngx_http_skillbox_begin(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run)
-{
-    ngx_http_skillbox_begin_t  *b;
-
-    b = calloc(1, sizeof(ngx_http_skillbox_begin_t));
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    b->op.apply = ngx_http_skillbox_begin_apply;
-    b->op.free = ngx_http_skillbox_begin_free;
-
-    /* lengths were judged with the names */
-
-    ngx_memcpy(b->tenant, ctx->key.tenant, sizeof(b->tenant));
-    ngx_memcpy(b->id, run->id, sizeof(b->id));
-    ngx_memcpy(b->skill, ctx->skill.data, ctx->skill.len);
-    ngx_memcpy(b->version, ctx->version.data, ctx->version.len);
-    b->created_ms = run->created_ms;
-
-    if (ngx_http_skillbox_store_post(&b->op, NULL, NULL) != NGX_OK) {
-        free(b);
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-/* thread */
-
-static sb_code_t
-ngx_http_skillbox_begin_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
-    sb_err_t *err)
-{
-    ngx_http_skillbox_begin_t *b = (ngx_http_skillbox_begin_t *) op;
-
-    sb_execution_begin_t  e;
-
-    memset(&e, 0, sizeof(sb_execution_begin_t));
-
-    e.tenant = b->tenant;
-    e.id = b->id;
-    e.skill = b->skill;
-    e.version = b->version;
-    e.created_ms = b->created_ms;
-    e.owner = ngx_pid;
-
-    return sb_batch_execution_begin(batch, &e, err);
-}
-
-
-static void
-ngx_http_skillbox_begin_free(ngx_http_skillbox_op_t *op)
-{
-    free(op);
-}
-
-
-/* The run is over: its result goes to the store, then to the client. */
-
-static ngx_int_t
-ngx_http_skillbox_finish(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run, ngx_http_skillbox_call_t *call)
-{
-    size_t                       n, len;
-    sb_str_t                     body;
-    ngx_int_t                    v;
-    ngx_str_t                    url;
-    const char                  *status, *value;
-    ngx_http_skillbox_finish_t  *f;
-
-    body = ngx_http_skillbox_call_body(call);
-    status = ngx_http_skillbox_call_header(call, SB_H_STATUS, &len);
-
-    while (body.len && (body.data[body.len - 1] == '\n'
-                        || body.data[body.len - 1] == '\r'))
-    {
-        body.len--;
-    }
-
-    if (status == NULL || !ngx_http_skillbox_known_status(status, len)
-        || body.len < 2 || body.data[0] != '{'
-        || body.data[body.len - 1] != '}')
-    {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "helper sent no valid result");
-        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_GATEWAY,
-                                       "The helper gave no valid answer.");
-    }
-
-    ctx->status = ngx_http_skillbox_copy(r->pool, status, len);
-
-    value = ngx_http_skillbox_call_header(call, SB_H_QUEUE_USEC, &n);
-    v = value ? ngx_atoi((u_char *) value, n) : NGX_ERROR;
-    ctx->queue_usec = v;
-
-    value = ngx_http_skillbox_call_header(call, SB_H_RUN_USEC, &n);
-    v = value ? ngx_atoi((u_char *) value, n) : NGX_ERROR;
-    ctx->run_usec = v;
-
-    value = ngx_http_skillbox_call_header(call, SB_H_FILES, &n);
-    v = value ? ngx_atoi((u_char *) value, n) : 0;
-
-    ngx_str_null(&url);
-
-    if (v > 0
-        && ngx_http_skillbox_files_url(r, ctx, &ctx->execution, &url)
-           != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    f = ngx_http_skillbox_finish_create(ctx, run, status, len);
-    if (f == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    f->files = v > 0 ? v : 0;
-    f->op.done = ngx_http_skillbox_finish_done;
-    f->op.prepare = ngx_http_skillbox_finish_prepare;
-
-    if (url.len) {
-        f->files_url = strndup((char *) url.data, url.len);
-
-        if (f->files_url == NULL) {
-            f->op.free(&f->op);
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-    }
-
-    /* result and log move from the call to the operation */
-
-    f->out = call->out;
-    f->out.len = body.data + body.len - call->out.data;
-    f->result = call->header_len;
-    sb_buf_init(&call->out, 0);
-
-    f->log = call->log;
-    sb_buf_init(&call->log, 0);
-
-    if (ngx_http_skillbox_store_post(&f->op, r, ctx) != NGX_OK) {
-        f->op.free(&f->op);
-        return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                       "The store takes no writes now.");
-    }
-
-    run->ended = 1;
-
-    return NGX_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_skillbox_known_status(const char *s, size_t len)
-{
-    ngx_uint_t  i;
-
-    static const ngx_str_t  known[] = {
-        ngx_string("success"),
-        ngx_string("failed"),
-        ngx_string("timeout"),
-        ngx_string("cancelled"),
-    };
-
-    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (known[i].len == len && ngx_strncmp(known[i].data, s, len) == 0) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-static ngx_http_skillbox_finish_t *
-ngx_http_skillbox_finish_create(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run, const char *status, size_t len)
-{
-    ngx_http_skillbox_finish_t  *f;
-
-    f = calloc(1, sizeof(ngx_http_skillbox_finish_t));
-    if (f == NULL) {
-        return NULL;
-    }
-
-    f->op.apply = ngx_http_skillbox_finish_apply;
-    f->op.free = ngx_http_skillbox_finish_free;
-
-    ngx_memcpy(f->tenant, ctx->key.tenant, sizeof(f->tenant));
-    ngx_memcpy(f->id, run->id, sizeof(f->id));
-    ngx_memcpy(f->status, status, len);
-    f->created_ms = run->created_ms;
-    f->finished_ms = sb_time_now_ms();
-
-    return f;
-}
-
-
-/* a record without a run's result; nobody waits for it */
-
-static void
-ngx_http_skillbox_finish_alone(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run, const char *status, const char *error,
-    size_t len)
-{
-    sb_buf_t                    *out;
-    ngx_http_skillbox_finish_t  *f;
-
-    if (!run->begun || run->ended) {
-        return;
-    }
-
-    run->ended = 1;
-
-    f = ngx_http_skillbox_finish_create(ctx, run, status, strlen(status));
-
-    if (f == NULL) {
-        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
-                      "no memory to end execution \"%s\"", run->id);
-        return;
-    }
-
-    out = &f->out;
-
-    sb_buf_init(out, 64 * SB_KIB);
-    sb_buf_char(out, '{');
-    sb_json_key_str(out, "status", status);
-    sb_json_key_int(out, "duration_ms",
-                    ngx_max(f->finished_ms - f->created_ms, 1));
-    sb_json_key(out, "error");
-    sb_json_str(out, error, len);
-    sb_json_key_str(out, "skill_name", (char *) ctx->skill.data);
-    sb_json_key_str(out, "skill_version", (char *) ctx->version.data);
-    sb_buf_char(out, '}');
-
-    if (!sb_buf_ok(out)
-        || ngx_http_skillbox_store_post(&f->op, NULL, NULL) != NGX_OK)
-    {
-        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
-                      "the end of execution \"%s\" can't be recorded",
-                      run->id);
-        f->op.free(&f->op);
-    }
-}
-
-
-/* thread: the answer, {"execution_id","files_url"?,"logs"?, + the result */
-
-static void
-ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
-{
-    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
-
-    sb_buf_t  *b;
-
-    b = &f->answer;
-
-    sb_buf_init(b, f->out.len + f->log.len * 6 + 64 * SB_KIB);
-
-    sb_buf_char(b, '{');
-    sb_json_key_str(b, "execution_id", f->id);
-    sb_json_key_str(b, "files_url", f->files_url);
-
-    if (f->log.len) {
-        sb_json_key(b, "logs");
-        sb_json_str(b, f->log.data, f->log.len);
-    }
-
-    if (f->out.len - f->result > sizeof("{}") - 1) {
-        sb_buf_char(b, ',');
-    }
-
-    sb_buf_add(b, f->out.data + f->result + 1, f->out.len - f->result - 1);
-}
-
-
-/* thread */
-
-static sb_code_t
-ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
-    sb_err_t *err)
-{
-    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
-
-    sb_execution_finish_t  e;
-
-    memset(&e, 0, sizeof(sb_execution_finish_t));
-
-    e.tenant = f->tenant;
-    e.id = f->id;
-    e.status = f->status;
-    e.result = f->out.data + f->result;
-    e.result_len = f->out.len - f->result;
-    e.logs = f->log.len ? f->log.data : "";
-    e.logs_len = f->log.len;
-    e.files = f->files;
-    e.created_ms = f->created_ms;
-    e.finished_ms = f->finished_ms;
-
-    return sb_batch_execution_finish(batch, &e, err);
-}
-
-
-static void
-ngx_http_skillbox_finish_done(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op)
-{
-    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
-
-    ngx_int_t  rc;
-
-    if (op->err.code != SB_OK) {
-        rc = ngx_http_skillbox_error_sb(r, &op->err, "recording a run");
-
-    } else {
-        rc = ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &f->answer);
-    }
-
-    op->free(op);
-    ngx_http_finalize_request(r, rc);
-}
-
-
-static void
-ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op)
-{
-    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
-
-    sb_buf_free(&f->out);
-    sb_buf_free(&f->log);
-    sb_buf_free(&f->answer);
-    free(f->files_url);
-    free(f);
-}
-
-
 static void
 ngx_http_skillbox_run_abandon(ngx_http_skillbox_ctx_t *ctx)
 {
@@ -1175,7 +783,7 @@ ngx_http_skillbox_run_abandon(ngx_http_skillbox_ctx_t *ctx)
 
     run = ctx->data;
 
-    ngx_http_skillbox_finish_alone(ctx, run, "cancelled", gone,
+    ngx_http_skillbox_record_end(ctx, run, "cancelled", gone,
                                    sizeof(gone) - 1);
 
     ngx_http_skillbox_job_free(&run->job);

@@ -5,8 +5,8 @@
  *
  * Runs in any thread and touches nothing but its arguments.  The job JSON is
  * written anew from what was checked.  The input keeps its tokens as they came,
- * so that numbers keep their digits, and loses the white space between them: the
- * document is validated as a whole first, then a small scanner finds the value.
+ * so that numbers keep their digits, and loses the white space between them:
+ * the document is validated as a whole first, then a scanner finds the value.
  */
 
 

@@ -1,0 +1,384 @@
+
+/*
+ * An execution's record: begun when the run is handed over, finished with the
+ * helper's result, or ended without one.  The answer to the client is the
+ * finished record with the log in it; it is rendered in the store's thread and
+ * sent after the commit, so what a client was told is durable.
+ */
+
+
+#include "ngx_http_skillbox.h"
+
+
+typedef struct {
+    ngx_http_skillbox_op_t        op;
+    char                          tenant[SB_TENANT_MAX + 1];
+    char                          id[SB_UUID_LEN + 1];
+    char                          skill[SB_NAME_MAX + 1];
+    char                          version[SB_VERSION_MAX + 1];
+    int64_t                       created_ms;
+} ngx_http_skillbox_begin_t;
+
+
+typedef struct {
+    ngx_http_skillbox_op_t        op;
+    char                          tenant[SB_TENANT_MAX + 1];
+    char                          id[SB_UUID_LEN + 1];
+    char                          status[16];
+    sb_buf_t                      out;          /* header block, result */
+    size_t                        result;       /* where that begins */
+    sb_buf_t                      log;
+    char                         *files_url;    /* NULL: there is none */
+    uint32_t                      files;
+    int64_t                       created_ms;
+    int64_t                       finished_ms;
+    sb_buf_t                      answer;       /* rendered by prepare() */
+} ngx_http_skillbox_finish_t;
+
+
+static sb_code_t ngx_http_skillbox_begin_apply(ngx_http_skillbox_op_t *op,
+    sb_batch_t *batch, sb_err_t *err);
+static void ngx_http_skillbox_begin_free(ngx_http_skillbox_op_t *op);
+static int64_t ngx_http_skillbox_number(ngx_http_skillbox_call_t *call,
+    const char *name);
+static ngx_uint_t ngx_http_skillbox_known_status(const char *s, size_t len);
+static ngx_http_skillbox_finish_t *ngx_http_skillbox_finish_create(
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    const char *status, size_t len);
+static void ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op);
+static sb_code_t ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op,
+    sb_batch_t *batch, sb_err_t *err);
+static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op);
+static void ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op);
+
+
+ngx_int_t
+ngx_http_skillbox_record_begin(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_run_t *run)
+{
+    ngx_http_skillbox_begin_t  *b;
+
+    b = calloc(1, sizeof(ngx_http_skillbox_begin_t));
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->op.apply = ngx_http_skillbox_begin_apply;
+    b->op.free = ngx_http_skillbox_begin_free;
+
+    /* lengths were judged with the names */
+
+    ngx_memcpy(b->tenant, ctx->key.tenant, sizeof(b->tenant));
+    ngx_memcpy(b->id, run->id, sizeof(b->id));
+    ngx_memcpy(b->skill, ctx->skill.data, ctx->skill.len);
+    ngx_memcpy(b->version, ctx->version.data, ctx->version.len);
+    b->created_ms = run->created_ms;
+
+    if (ngx_http_skillbox_store_post(&b->op, NULL, NULL) != NGX_OK) {
+        free(b);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* thread */
+
+static sb_code_t
+ngx_http_skillbox_begin_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
+    sb_err_t *err)
+{
+    ngx_http_skillbox_begin_t *b = (ngx_http_skillbox_begin_t *) op;
+
+    sb_execution_begin_t  e;
+
+    memset(&e, 0, sizeof(sb_execution_begin_t));
+
+    e.tenant = b->tenant;
+    e.id = b->id;
+    e.skill = b->skill;
+    e.version = b->version;
+    e.created_ms = b->created_ms;
+    e.owner = ngx_pid;
+
+    return sb_batch_execution_begin(batch, &e, err);
+}
+
+
+static void
+ngx_http_skillbox_begin_free(ngx_http_skillbox_op_t *op)
+{
+    free(op);
+}
+
+
+/* The run is over: its result goes to the store, then to the client. */
+
+ngx_int_t
+ngx_http_skillbox_record_finish(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    ngx_http_skillbox_call_t *call)
+{
+    size_t                       len;
+    sb_str_t                     body;
+    ngx_str_t                    url;
+    const char                  *status;
+    ngx_http_skillbox_finish_t  *f;
+
+    body = ngx_http_skillbox_call_body(call);
+    status = ngx_http_skillbox_call_header(call, SB_H_STATUS, &len);
+
+    if (status == NULL || !ngx_http_skillbox_known_status(status, len)
+        || body.len < 2 || body.data[0] != '{'
+        || body.data[body.len - 1] != '}')
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "helper sent no valid result");
+        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_GATEWAY,
+                                       "The helper gave no valid answer.");
+    }
+
+    ctx->status = ngx_http_skillbox_copy(r->pool, status, len);
+    ctx->queue_usec = ngx_http_skillbox_number(call, SB_H_QUEUE_USEC);
+    ctx->run_usec = ngx_http_skillbox_number(call, SB_H_RUN_USEC);
+
+    f = ngx_http_skillbox_finish_create(ctx, run, status, len);
+    if (f == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    f->op.done = ngx_http_skillbox_finish_done;
+    f->op.prepare = ngx_http_skillbox_finish_prepare;
+    f->files = ngx_max(ngx_http_skillbox_number(call, SB_H_FILES), 0);
+
+    if (f->files) {
+
+        if (ngx_http_skillbox_files_url(r, ctx, &ctx->execution, &url)
+            != NGX_OK
+            || (url.len && (f->files_url = strndup((char *) url.data, url.len))
+                           == NULL))
+        {
+            f->op.free(&f->op);
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    /* result and log move from the call to the operation */
+
+    f->out = call->out;
+    f->result = call->header_len;
+    sb_buf_init(&call->out, 0);
+
+    f->log = call->log;
+    sb_buf_init(&call->log, 0);
+
+    if (ngx_http_skillbox_store_post(&f->op, r, ctx) != NGX_OK) {
+        f->op.free(&f->op);
+        return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                       "The store takes no writes now.");
+    }
+
+    run->ended = 1;
+
+    return NGX_OK;
+}
+
+
+/* a header's value, -1 when there is no such number */
+
+static int64_t
+ngx_http_skillbox_number(ngx_http_skillbox_call_t *call, const char *name)
+{
+    size_t       n;
+    const char  *value;
+
+    value = ngx_http_skillbox_call_header(call, name, &n);
+
+    return value ? ngx_atoi((u_char *) value, n) : NGX_ERROR;
+}
+
+
+static ngx_uint_t
+ngx_http_skillbox_known_status(const char *s, size_t len)
+{
+    ngx_uint_t  i;
+
+    static const ngx_str_t  known[] = {
+        ngx_string("success"),
+        ngx_string("failed"),
+        ngx_string("timeout"),
+        ngx_string("cancelled"),
+    };
+
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (known[i].len == len && ngx_strncmp(known[i].data, s, len) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_http_skillbox_finish_t *
+ngx_http_skillbox_finish_create(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_run_t *run, const char *status, size_t len)
+{
+    ngx_http_skillbox_finish_t  *f;
+
+    f = calloc(1, sizeof(ngx_http_skillbox_finish_t));
+    if (f == NULL) {
+        return NULL;
+    }
+
+    f->op.apply = ngx_http_skillbox_finish_apply;
+    f->op.free = ngx_http_skillbox_finish_free;
+
+    ngx_memcpy(f->tenant, ctx->key.tenant, sizeof(f->tenant));
+    ngx_memcpy(f->id, run->id, sizeof(f->id));
+    ngx_memcpy(f->status, status, len);
+    f->created_ms = run->created_ms;
+    f->finished_ms = sb_time_now_ms();
+
+    return f;
+}
+
+
+/* a record without a run's result; nobody waits for it */
+
+void
+ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_run_t *run, const char *status, const char *error,
+    size_t len)
+{
+    sb_buf_t                    *out;
+    ngx_http_skillbox_finish_t  *f;
+
+    if (!run->begun || run->ended) {
+        return;
+    }
+
+    run->ended = 1;
+
+    f = ngx_http_skillbox_finish_create(ctx, run, status, strlen(status));
+
+    if (f == NULL) {
+        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
+                      "no memory to end execution \"%s\"", run->id);
+        return;
+    }
+
+    out = &f->out;
+
+    sb_buf_init(out, 64 * SB_KIB);
+    sb_buf_char(out, '{');
+    sb_json_key_str(out, "status", status);
+    sb_json_key_int(out, "duration_ms",
+                    ngx_max(f->finished_ms - f->created_ms, 1));
+    sb_json_key(out, "error");
+    sb_json_str(out, error, len);
+    sb_json_key_str(out, "skill_name", (char *) ctx->skill.data);
+    sb_json_key_str(out, "skill_version", (char *) ctx->version.data);
+    sb_buf_char(out, '}');
+
+    if (!sb_buf_ok(out)
+        || ngx_http_skillbox_store_post(&f->op, NULL, NULL) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
+                      "the end of execution \"%s\" can't be recorded",
+                      run->id);
+        f->op.free(&f->op);
+    }
+}
+
+
+/* thread: the answer, {"execution_id","files_url"?,"logs"?, + the result */
+
+static void
+ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
+
+    sb_buf_t  *b;
+
+    b = &f->answer;
+
+    sb_buf_init(b, f->out.len + f->log.len * 6 + 64 * SB_KIB);
+
+    sb_buf_char(b, '{');
+    sb_json_key_str(b, "execution_id", f->id);
+    sb_json_key_str(b, "files_url", f->files_url);
+
+    if (f->log.len) {
+        sb_json_key(b, "logs");
+        sb_json_str(b, f->log.data, f->log.len);
+    }
+
+    if (f->out.len - f->result > sizeof("{}") - 1) {
+        sb_buf_char(b, ',');
+    }
+
+    sb_buf_add(b, f->out.data + f->result + 1, f->out.len - f->result - 1);
+}
+
+
+/* thread */
+
+static sb_code_t
+ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
+    sb_err_t *err)
+{
+    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
+
+    sb_execution_finish_t  e;
+
+    memset(&e, 0, sizeof(sb_execution_finish_t));
+
+    e.tenant = f->tenant;
+    e.id = f->id;
+    e.status = f->status;
+    e.result = f->out.data + f->result;
+    e.result_len = f->out.len - f->result;
+    e.logs = f->log.len ? f->log.data : "";
+    e.logs_len = f->log.len;
+    e.files = f->files;
+    e.created_ms = f->created_ms;
+    e.finished_ms = f->finished_ms;
+
+    return sb_batch_execution_finish(batch, &e, err);
+}
+
+
+static void
+ngx_http_skillbox_finish_done(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
+
+    ngx_int_t  rc;
+
+    if (op->err.code != SB_OK) {
+        rc = ngx_http_skillbox_error_sb(r, &op->err, "recording a run");
+
+    } else {
+        rc = ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &f->answer);
+    }
+
+    op->free(op);
+    ngx_http_finalize_request(r, rc);
+}
+
+
+static void
+ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
+
+    sb_buf_free(&f->out);
+    sb_buf_free(&f->log);
+    sb_buf_free(&f->answer);
+    free(f->files_url);
+    free(f);
+}
