@@ -1,0 +1,352 @@
+/*
+ * cgroup_find.c - see cgroup.h: where the groups are, whether they are ours to
+ * use, and what dead helpers left there.  Runs once at start, as root when the
+ * helper was started as root, in the main process.
+ */
+#include "cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LEAVES_MAX 4096 /* looked at in one sweep */
+
+static const char *const controllers[CG_CONTROLLERS] = {"memory", "pids", "cpu"};
+
+/* Is `word` one of the comma or blank separated words of list? */
+static bool has_word(const char *list, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const char *p = list; (p = strstr(p, word)) != NULL; p += len) {
+        bool starts = p == list || strchr(", \n", p[-1]) != NULL;
+        bool ends = p[len] == '\0' || strchr(", \n", p[len]) != NULL;
+        if (starts && ends)
+            return true;
+    }
+    return false;
+}
+
+/* ---- our place in a hierarchy ---- */
+
+/* The path of our group in the hierarchy of `controller` (NULL: v2), from /proc/self/cgroup. */
+static bool own_group(const char *controller, char *out, size_t outlen)
+{
+    char line[PATH_MAX + 256];
+    bool found = false;
+    FILE *f = fopen("/proc/self/cgroup", "re");
+
+    while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        char *list = strchr(line, ':');
+        char *path = list ? strchr(list + 1, ':') : NULL;
+        if (path == NULL)
+            continue;
+        *path++ = '\0';
+        list++;
+        bool match = controller != NULL ? has_word(list, controller) : *list == '\0';
+        if (!match)
+            continue;
+        found = snprintf(out, outlen, "%s", path) < (int)outlen;
+    }
+    if (f != NULL)
+        fclose(f);
+    return found && strstr(out, "..") == NULL; /* "/../x": outside what our namespace shows */
+}
+
+/* Mount point and mounted root of that hierarchy, from /proc/self/mountinfo. */
+static bool mount_point(const char *controller, char *point, char *root)
+{
+    char line[2 * PATH_MAX + 256], fields[2][PATH_MAX], type[64], options[512];
+    bool found = false;
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+
+    while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
+        char *dash = strstr(line, " - ");
+        if (dash == NULL || sscanf(line, "%*s %*s %*s %4095s %4095s", fields[0], fields[1]) != 2 ||
+            sscanf(dash + 3, "%63s %*s %511s", type, options) != 2)
+            continue;
+        if (controller == NULL)
+            found = strcmp(type, "cgroup2") == 0;
+        else
+            found = strcmp(type, "cgroup") == 0 && has_word(options, controller);
+    }
+    if (f != NULL)
+        fclose(f);
+    if (found) {
+        memcpy(root, fields[0], PATH_MAX);
+        memcpy(point, fields[1], PATH_MAX);
+    }
+    return found;
+}
+
+/* The folder of our own group, as we see it. */
+static bool own_folder(const char *controller, char out[PATH_MAX])
+{
+    char group[PATH_MAX], point[PATH_MAX], root[PATH_MAX];
+
+    if (!own_group(controller, group, sizeof group) || !mount_point(controller, point, root))
+        return false;
+    const char *rest = group;
+    size_t len = strlen(root);
+    if (len > 1 && strncmp(group, root, len) == 0)
+        rest += len;
+    return snprintf(out, PATH_MAX, "%s%s", point, strcmp(rest, "/") == 0 ? "" : rest) < PATH_MAX;
+}
+
+static bool read_text(const char *folder, const char *file, char *out, size_t outlen)
+{
+    char path[PATH_MAX + 64];
+
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, out, outlen - 1);
+    close(fd);
+    out[n > 0 ? n : 0] = '\0';
+    return n >= 0;
+}
+
+static int write_text(const char *folder, const char *file, const char *text)
+{
+    char path[PATH_MAX + 64];
+
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t n = write(fd, text, strlen(text));
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return n < 0 ? -1 : 0;
+}
+
+/* Gives a group to the user: the folder, to make groups in, and the files that moving into them
+ * takes.  Nothing when we are that user already. */
+static int give(const config_t *c, const char *folder)
+{
+    static const char *const files[] = {"", "/cgroup.procs", "/cgroup.subtree_control",
+                                        "/cgroup.threads", "/tasks"};
+    char path[PATH_MAX + 64];
+
+    if (geteuid() != 0)
+        return 0;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s%s", folder, files[i]);
+        if (chown(path, c->uid, c->gid) != 0 && (i == 0 || errno != ENOENT))
+            return -1;
+    }
+    return 0;
+}
+
+static int open_base(cgroups_t *cg, int which, const char *folder)
+{
+    cg->base[which] = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(cg->path[which], sizeof cg->path[which], "%s", folder);
+    return cg->base[which] < 0 ? -1 : 0;
+}
+
+static bool refuse(cgroups_t *cg, const char *what, const char *folder)
+{
+    snprintf(cg->why, sizeof cg->why, "%s: %.120s: %s", what, folder, strerror(errno));
+    return false;
+}
+
+/* ---- version 2 ---- */
+
+/* Started into <delegated>/helper (systemd's DelegateSubgroup=helper): runs go beside it. */
+static bool strip_helper(char *folder)
+{
+    char *slash = strrchr(folder, '/');
+
+    if (slash == NULL || strcmp(slash, "/helper") != 0)
+        return false;
+    *slash = '\0';
+    return true;
+}
+
+static bool enter_helper_group(cgroups_t *cg, const config_t *c, const char *folder)
+{
+    char helper[PATH_MAX + 16];
+
+    snprintf(helper, sizeof helper, "%s/helper", folder);
+    if (mkdir(helper, 0755) != 0 && errno != EEXIST)
+        return refuse(cg, "cgroup v2 is not delegated", folder);
+    if (give(c, folder) != 0 || give(c, helper) != 0)
+        return refuse(cg, "cgroup v2 cannot be given to the user", folder);
+    if (write_text(helper, "cgroup.procs", "0") != 0)
+        return refuse(cg, "cgroup v2: the helper cannot move to a group of its own", helper);
+    return true;
+}
+
+static bool try_v2(cgroups_t *cg, const config_t *c, bool probe)
+{
+    char folder[PATH_MAX], list[512];
+
+    if (!own_folder(NULL, folder))
+        return false;
+    bool moved = strip_helper(folder);
+    if (!read_text(folder, "cgroup.controllers", list, sizeof list) || !has_word(list, "memory") ||
+        !has_word(list, "pids"))
+        return false;
+    cg->cpu = has_word(list, "cpu");
+    if (access(folder, W_OK) != 0)
+        return refuse(cg, "cgroup v2 is not delegated to this user", folder);
+    if (!probe && (moved ? give(c, folder) != 0 : !enter_helper_group(cg, c, folder)))
+        return moved ? refuse(cg, "cgroup v2 cannot be given to the user", folder) : false;
+    if (!probe && write_text(folder, "cgroup.subtree_control",
+                             cg->cpu ? "+memory +pids +cpu" : "+memory +pids") != 0)
+        return refuse(cg,
+                      "cgroup v2: other processes share the helper's group, or a controller is "
+                      "not delegated",
+                      folder);
+    if (open_base(cg, 0, folder) != 0)
+        return refuse(cg, "cgroup v2", folder);
+    cg->version = 2;
+    return true;
+}
+
+/* ---- version 1 ---- */
+
+static bool group_name(const config_t *c, char *out, size_t outlen)
+{
+    uid_t uid = geteuid() == 0 ? c->uid : geteuid();
+    struct passwd *pw = getpwuid(uid);
+    int n = pw ? snprintf(out, outlen, "skillbox-%s", pw->pw_name)
+               : snprintf(out, outlen, "skillbox-%u", (unsigned)uid);
+
+    return n > 0 && n < (int)outlen && strchr(out, '/') == NULL;
+}
+
+static bool try_v1_controller(cgroups_t *cg, const config_t *c, int which, bool probe)
+{
+    char folder[PATH_MAX], name[64];
+    size_t len;
+
+    if (!own_folder(controllers[which], folder) || !group_name(c, name, sizeof name)) {
+        if (cg->why[0] == '\0') /* what v2 lacks says more */
+            snprintf(cg->why, sizeof cg->why,
+                     "no %s controller, neither of v1 nor of v2, is mounted", controllers[which]);
+        return false;
+    }
+    if (probe) {
+        if (access(folder, W_OK) != 0)
+            return refuse(cg, "cgroup v1 cannot be written", folder);
+        return open_base(cg, which, folder) == 0;
+    }
+    len = strlen(folder);
+    snprintf(folder + len, sizeof folder - len, "/%s", name);
+    if (mkdir(folder, 0755) != 0 && errno != EEXIST)
+        return refuse(cg, "cgroup v1 cannot be written", folder);
+    if (give(c, folder) != 0)
+        return refuse(cg, "cgroup v1 cannot be given to the user", folder);
+    if (access(folder, W_OK) != 0 || open_base(cg, which, folder) != 0)
+        return refuse(cg, "cgroup v1 cannot be written", folder);
+    return true;
+}
+
+static bool try_v1(cgroups_t *cg, const config_t *c, bool probe)
+{
+    char why[sizeof cg->why];
+
+    if (!try_v1_controller(cg, c, CG_MEMORY, probe) || !try_v1_controller(cg, c, CG_PIDS, probe)) {
+        if (cg->base[CG_MEMORY] >= 0)
+            close(cg->base[CG_MEMORY]);
+        cg->base[CG_MEMORY] = -1;
+        return false;
+    }
+    memcpy(why, cg->why, sizeof why);
+    cg->cpu = try_v1_controller(cg, c, CG_CPU, probe);
+    memcpy(cg->why, why, sizeof why);
+    cg->version = 1;
+    return true;
+}
+
+/* ---- leftovers ---- */
+
+/* "run-<pid>-<n>" of a helper that lives no more. */
+static bool dead_leaf(const char *name)
+{
+    char *end;
+
+    if (strncmp(name, "run-", 4) != 0)
+        return false;
+    long pid = strtol(name + 4, &end, 10);
+    return *end == '-' && pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
+/* Whoever is still in it was of that helper's runs, and on its way out. */
+static void kill_leaf(int base, const char *name)
+{
+    char path[300];
+    int pid;
+
+    snprintf(path, sizeof path, "%s/cgroup.procs", name);
+    int fd = openat(base, path, O_RDONLY | O_CLOEXEC);
+    FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+    if (f == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    for (int i = 0; i < LEAVES_MAX && fscanf(f, "%d", &pid) == 1; i++)
+        kill(pid, SIGKILL);
+    fclose(f);
+}
+
+static void sweep(int base)
+{
+    int fd = openat(base, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+    if (dir == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    for (int i = 0; i < LEAVES_MAX; i++) {
+        struct dirent *e = readdir(dir);
+        if (e == NULL)
+            break;
+        if (!dead_leaf(e->d_name))
+            continue;
+        kill_leaf(base, e->d_name);
+        unlinkat(base, e->d_name, AT_REMOVEDIR); /* busy: the next start tries again */
+    }
+    closedir(dir);
+}
+
+void cgroups_open(cgroups_t *cg, const config_t *c, bool probe)
+{
+    memset(cg, 0, sizeof *cg);
+    for (int i = 0; i < CG_CONTROLLERS; i++)
+        cg->base[i] = -1;
+    if (c->cgroup == CGROUP_OFF) {
+        snprintf(cg->why, sizeof cg->why, "switched off in the configuration");
+        return;
+    }
+    if (!try_v2(cg, c, probe) && !try_v1(cg, c, probe))
+        return;
+    for (int i = 0; i < CG_CONTROLLERS; i++) {
+        if (!probe && cg->base[i] >= 0)
+            sweep(cg->base[i]);
+    }
+}
+
+void cgroups_close(cgroups_t *cg)
+{
+    for (int i = 0; i < CG_CONTROLLERS; i++) {
+        if (cg->base[i] >= 0)
+            close(cg->base[i]);
+        cg->base[i] = -1;
+    }
+}

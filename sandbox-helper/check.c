@@ -1,0 +1,320 @@
+/*
+ * check.c - see check.h.  Reads /proc and /sys, runs `<interpreter> --version`, and
+ * starts the real sandbox-stage and sandbox-packer: what they say is what counts.
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "identity.h"
+#include "sys.h"
+
+#define VERSION_MS 5000
+
+typedef struct {
+    helper_t *h;
+    int worst;
+    char packages[64]; /* an empty folder of ours, for the stage to show */
+    int answered;      /* programs that came up or went down */
+} check_t;
+
+static void line(check_t *c, int severity, const char *what, const char *found, const char *remedy)
+{
+    static const char *const marks[] = {"ok  ", "warn", "FAIL"};
+
+    printf("%s  %-16s %s\n", marks[severity], what, found);
+    if (remedy != NULL && remedy[0] != '\0')
+        printf("      %-16s -> %s\n", "", remedy);
+    if (severity > c->worst)
+        c->worst = severity;
+}
+
+const char *check_remedy(const char *step, int errnum)
+{
+    static const struct {
+        const char *step, *remedy;
+    } known[] = {
+        {"namespaces",
+         "allow user namespaces: sysctl user.max_user_namespaces above 0, "
+         "kernel.unprivileged_userns_clone=1 where it exists; on Ubuntu the AppArmor "
+         "profile of docs/operations.md; in a container a seccomp profile that allows "
+         "unshare, clone, mount and pivot_root"},
+        {"clone", "allow user, pid, net, ipc and uts namespaces: sysctls user.max_*_namespaces "
+                  "above 0"},
+        {"id map", "kernel.apparmor_restrict_unprivileged_userns lets namespaces be made but not "
+                   "used: load the AppArmor profile of docs/operations.md"},
+        {"run id map",
+         "see kernel.apparmor_restrict_unprivileged_userns and the AppArmor profile of "
+         "docs/operations.md"},
+        {"mount proc", "something is mounted over parts of /proc (container, systemd's "
+                       "ProtectKernelTunables= or ProtectKernelLogs=): lift that, or add no_procfs "
+                       "to `allow`"},
+        {"landlock",
+         "boot with Landlock (lsm=landlock,... on the kernel's command line, Linux 5.13 "
+         "or later), or add no_landlock to `allow`"},
+        {"packages", "state_dir must be reachable and readable by the helper's user"},
+    };
+
+    (void)errnum;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (strcmp(known[i].step, step) == 0)
+            return known[i].remedy;
+    }
+    return "";
+}
+
+/* ---- facts of the host ---- */
+
+/* The first line of a file; false: there is no such file. */
+static bool first_line(const char *path, char *out, size_t len)
+{
+    FILE *f = fopen(path, "re");
+
+    out[0] = '\0';
+    if (f == NULL)
+        return false;
+    if (fgets(out, (int)len, f) == NULL)
+        out[0] = '\0';
+    fclose(f);
+    out[strcspn(out, "\n")] = '\0';
+    return true;
+}
+
+static void check_kernel(check_t *c)
+{
+    struct utsname u;
+
+    if (uname(&u) == 0)
+        line(c, CHECK_OK, "kernel", u.release, NULL);
+}
+
+/* The switches that turn user namespaces off.  Whether they work is the stage's to say. */
+static void check_namespaces(check_t *c)
+{
+    static const struct {
+        const char *path, *off, *remedy;
+    } switches[] = {
+        {"/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=10000"},
+        {"/proc/sys/user/max_net_namespaces", "0", "sysctl user.max_net_namespaces=10000"},
+        {"/proc/sys/kernel/unprivileged_userns_clone", "0",
+         "sysctl kernel.unprivileged_userns_clone=1"},
+        {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
+         "load the AppArmor profile of docs/operations.md"},
+    };
+    char value[64], found[160];
+
+    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
+        if (!first_line(switches[i].path, value, sizeof value))
+            continue;
+        bool off = strcmp(value, switches[i].off) == 0;
+        snprintf(found, sizeof found, "%s = %s", switches[i].path, value);
+        line(c, off ? CHECK_DEGRADED : CHECK_OK, "user namespaces", found,
+             off ? switches[i].remedy : NULL);
+    }
+}
+
+static void check_seccomp(check_t *c)
+{
+    char actions[256];
+    bool there = first_line("/proc/sys/kernel/seccomp/actions_avail", actions, sizeof actions) &&
+                 strstr(actions, "errno") != NULL;
+
+    line(c, there ? CHECK_OK : CHECK_UNUSABLE, "seccomp",
+         there ? "filters available" : "no filters in this kernel",
+         there ? NULL : "a kernel with CONFIG_SECCOMP_FILTER");
+}
+
+static void check_landlock(check_t *c)
+{
+    int abi = sys_landlock_abi();
+    char found[96];
+
+    if (abi == 0) {
+        line(c, c->h->config.allow_no_landlock ? CHECK_DEGRADED : CHECK_UNUSABLE, "landlock",
+             "not enabled", check_remedy("landlock", 0));
+        return;
+    }
+    snprintf(found, sizeof found, "ABI %d%s%s", abi, abi < 4 ? ", no network rules" : "",
+             abi < 6 ? ", no scopes" : "");
+    line(c, CHECK_OK, "landlock", found, NULL);
+}
+
+static void check_cgroups(check_t *c)
+{
+    const cgroups_t *cg = &c->h->cgroups;
+    char found[PATH_MAX + 64];
+
+    if (cg->version == 0) {
+        line(c, c->h->config.allow_no_cgroup ? CHECK_OK : CHECK_DEGRADED, "control groups", cg->why,
+             "systemd: Delegate=yes in the unit, or start as root with `user`; to do without, add "
+             "no_cgroup to `allow`");
+        return;
+    }
+    snprintf(found, sizeof found, "v%d: memory, pids%s below %s", cg->version,
+             cg->cpu ? ", cpu" : "", cg->path[CG_MEMORY]);
+    line(c, CHECK_OK, "control groups", found, NULL);
+}
+
+static void check_identity(check_t *c)
+{
+    int extra = identity_extra_groups();
+    char found[96];
+
+    snprintf(found, sizeof found, "uid %d, gid %d, %d supplementary groups", (int)geteuid(),
+             (int)getegid(), extra);
+    line(c, extra > 0 ? CHECK_DEGRADED : CHECK_OK, "identity", found,
+         extra > 0 ? "give the helper a user without supplementary groups: what those may read, a "
+                     "sandbox may read where it is visible"
+                   : NULL);
+}
+
+/* ---- interpreters ---- */
+
+static void __attribute__((noreturn)) exec_version(const char *path, int out)
+{
+    char *const argv[] = {(char *)path, "--version", NULL};
+    char *const envp[] = {NULL};
+    int null = open("/dev/null", O_RDONLY);
+
+    if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
+        _exit(127);
+    execve(path, argv, envp);
+    _exit(127);
+}
+
+/* The first line `<path> --version` prints. */
+static bool version_of(const char *path, char *out, size_t len)
+{
+    int fds[2];
+    size_t got = 0;
+
+    out[0] = '\0';
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0)
+        exec_version(path, fds[1]);
+    close(fds[1]);
+    struct pollfd p = {.fd = fds[0], .events = POLLIN};
+    while (pid > 0 && got < len - 1 && poll(&p, 1, VERSION_MS) == 1) {
+        ssize_t n = read(fds[0], out + got, len - 1 - got);
+        if (n <= 0)
+            break;
+        got += (size_t)n;
+    }
+    close(fds[0]);
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    out[got] = '\0';
+    out[strcspn(out, "\n")] = '\0';
+    return out[0] != '\0';
+}
+
+static void check_runtimes(check_t *c)
+{
+    char version[100], found[STAGE_PATH_LEN + 128];
+
+    for (int i = 0; i < STAGE_RUNTIMES; i++) {
+        const runtime_t *r = &c->h->runtimes[i];
+        const char *name = config_lang_name((enum stage_lang)i);
+        if (!runtime_offered(r)) {
+            bool off = strcmp(c->h->config.interpreter[i], "off") == 0;
+            line(c, off ? CHECK_OK : CHECK_DEGRADED, name, r->reason,
+                 off ? NULL : "install it, or set runtimes: in helper.yaml (off, if not wanted)");
+            continue;
+        }
+        bool works = version_of(r->path, version, sizeof version);
+        snprintf(found, sizeof found, "%s: %s", r->path, works ? version : "does not run");
+        line(c, works ? CHECK_OK : CHECK_DEGRADED, name, found, NULL);
+    }
+}
+
+/* ---- the sandbox itself ---- */
+
+static void on_link(void *ctx, stagelink_t *link)
+{
+    check_t *c = ctx;
+    bool stage = link == &c->h->stage;
+    const char *what = stage ? "sandbox" : "packer";
+    char tier[64], found[160];
+
+    if (link->closing)
+        return;
+    if (link->state == LINK_READY) {
+        helper_tier(c->h, tier, sizeof tier);
+        snprintf(found, sizeof found, stage ? "can be made: %s" : "can be confined", tier);
+        bool weakened = stage && (link->hello.missing & (STAGE_NO_PROC | STAGE_NO_LANDLOCK));
+        line(c, weakened ? CHECK_DEGRADED : CHECK_OK, what, found, NULL);
+    } else {
+        line(c, CHECK_UNUSABLE, what, link->down_reason,
+             check_remedy(link->hello.failed_step, link->hello.failed_errno));
+    }
+    link->closing = true; /* one word of each is enough */
+    if (++c->answered == 2)
+        loop_stop(&c->h->loop);
+}
+
+static void check_sandbox(check_t *c)
+{
+    helper_t *h = c->h;
+    sb_err_t err = {0};
+
+    snprintf(c->packages, sizeof c->packages, "/tmp/sandbox-helper-check.XXXXXX");
+    if (mkdtemp(c->packages) == NULL) {
+        line(c, CHECK_UNUSABLE, "sandbox", strerror(errno), "a writable /tmp");
+        return;
+    }
+    helper_stage_config(h, c->packages);
+    if (stagelink_init(&h->stage, &h->loop, "sandbox-stage", &h->stage_config, on_link, c, &err) !=
+            SB_OK ||
+        stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, c,
+                       &err) != SB_OK) {
+        line(c, CHECK_UNUSABLE, "sandbox", err.message, "install all three programs");
+        rmdir(c->packages);
+        return;
+    }
+    stagelink_start(&h->stage);
+    stagelink_start(&h->packer);
+    loop_run(&h->loop);
+    stagelink_close(&h->stage);
+    stagelink_close(&h->packer);
+    rmdir(c->packages);
+}
+
+int check_run(helper_t *h)
+{
+    static const char *const words[] = {"This host can run skills.",
+                                        "This host can run skills, with less than it could have.",
+                                        "This host can't run skills as it is configured."};
+    check_t c = {.h = h};
+
+    setvbuf(stdout, NULL, _IOLBF, 0); /* stdout must be empty when we fork */
+    signal(SIGPIPE, SIG_IGN);
+    runtimes_find(&h->config, h->runtimes);
+    check_kernel(&c);
+    check_identity(&c);
+    check_namespaces(&c);
+    check_seccomp(&c);
+    check_landlock(&c);
+    check_cgroups(&c);
+    check_runtimes(&c);
+    check_sandbox(&c);
+    cgroups_close(&h->cgroups);
+    loop_free(&h->loop);
+    puts(words[c.worst]);
+    return c.worst;
+}

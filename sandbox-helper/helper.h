@@ -1,0 +1,64 @@
+/*
+ * helper.h - the main process as a whole: its parts, and the few things that
+ * several of them need.  main.c makes it; the stations of a request (server, job,
+ * intake, status) get it as their first argument.
+ */
+#ifndef SB_HELPER_H
+#define SB_HELPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cgroup.h"
+#include "collect.h"
+#include "config.h"
+#include "connection.h"
+#include "loop.h"
+#include "queue.h"
+#include "runtime.h"
+#include "server.h"
+#include "stagelink.h"
+#include "state.h"
+
+struct job_s;
+struct intake_s;
+
+typedef struct helper_s {
+    config_t config;
+    loop_t loop;
+    state_t state;
+    cgroups_t cgroups;
+    runtime_t runtimes[STAGE_RUNTIMES];
+    stage_config_t stage_config;
+    stagelink_t stage, packer;
+    collectors_t collectors;
+    server_t server;
+
+    queue_t runs, intakes;
+    loop_task_t dispatch; /* starts what can be started */
+    struct job_s *jobs;   /* all that live, newest first */
+    struct intake_s *uploads;
+    uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */
+
+    size_t leftovers; /* control groups that are still busy */
+
+    bool ready;    /* was so once: both programs have said hello */
+    bool stopping; /* SIGTERM came */
+    int64_t started_ms;
+    uint64_t runs_total, intakes_total;
+} helper_t;
+
+/* Have the queues looked at, once the current events are handled. */
+void helper_dispatch(helper_t *h);
+/* A job or an upload has ended: the place it had is free, and a stop may be complete. */
+void helper_ended(helper_t *h);
+
+/* Is every part there that a run needs?  reason (may be NULL) gets a sentence if not. */
+bool helper_available(const helper_t *h, char *reason, size_t len);
+/* "full", "full without cgroup", ... */
+void helper_tier(const helper_t *h, char *out, size_t len);
+
+/* What both programs are told (stage.h); h->config and h->runtimes are there. */
+void helper_stage_config(helper_t *h, const char *packages);
+
+#endif

@@ -1,0 +1,336 @@
+/*
+ * job.c - see job.h: a run before its sandbox exists, and its end in memory.
+ * Runs in the main process; the job's STDIN is kept in a memfd that it never
+ * reads.
+ */
+#include "job_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../libskillbox/protocol.h"
+#include "log.h"
+
+#define STDIN_MAX         (2 * SB_INPUT_MAX + 64 * SB_KIB) /* the input, and a job as large */
+#define WAITING_INPUT_MAX (256 * SB_MIB)
+#define PIDS_OF_OURS      2 /* the sandbox's init, and it once more while it forks */
+#define STAGE_DESCRIPTORS (3 + CG_CONTROLLERS)
+
+static void on_complete(void *owner, uint64_t stdin_len);
+static void on_gone(void *owner);
+static void on_queue_timeout(void *ctx);
+
+static const connection_owner_t owner_ops = {.complete = on_complete, .gone = on_gone};
+
+job_t *job_next(const job_t *job)
+{
+    return job->next;
+}
+
+static job_t *job_new(helper_t *h, connection_t *conn, const request_t *request)
+{
+    job_t *job = calloc(1, sizeof *job);
+
+    if (job == NULL)
+        return NULL;
+    job->h = h;
+    job->conn = conn;
+    job->req = *request;
+    job->job_fd = job->out_dir = job->work_dir = job->answer_fd = job->archive_fd = -1;
+    job->out.fd = job->out.source.fd = job->err.fd = job->err.source.fd = -1;
+    job->timer = (loop_timer_t){.fn = on_queue_timeout, .ctx = job};
+    runlog_init(&job->log);
+    job->next = h->jobs;
+    if (h->jobs != NULL)
+        h->jobs->prev = job;
+    h->jobs = job;
+    return job;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void list_remove(job_t *job)
+{
+    if (job->prev != NULL)
+        job->prev->next = job->next;
+    else
+        job->h->jobs = job->next;
+    if (job->next != NULL)
+        job->next->prev = job->prev;
+}
+
+void job_free(job_t *job)
+{
+    helper_t *h = job->h;
+
+    if (job->conn != NULL)
+        connection_set_owner(job->conn, NULL, NULL);
+    if (job->state == JOB_WAITING)
+        h->waiting_input -= job->job_len + job->input_len;
+    queue_remove(&h->runs, &job->entry);
+    if (job->placed)
+        queue_done(&h->runs);
+    loop_timer_clear(&h->loop, &job->timer);
+    loop_del(&h->loop, &job->out.source);
+    loop_del(&h->loop, &job->err.source);
+    stage_child_release(&job->child);
+    if (job->collector != NULL)
+        collector_done(job->collector);
+    if (job->archive_fd >= 0 && !job->answered)
+        state_archive_discard(&h->state, job->req.execution, job->archive_kept);
+    int *fds[] = {&job->job_fd,   &job->out.fd,    &job->err.fd,    &job->out_dir,
+                  &job->work_dir, &job->answer_fd, &job->archive_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        close_fd(fds[i]);
+    runlog_free(&job->log);
+    list_remove(job);
+    free(job);
+    helper_ended(h);
+}
+
+/* ---- accept ---- */
+
+/* NULL: it can run here. */
+static const char *refusal(helper_t *h, const request_t *r, int *status, const char **slug,
+                           char *text, size_t len)
+{
+    const runtime_t *runtime = &h->runtimes[r->lang];
+
+    if (h->stopping) {
+        *status = 503;
+        *slug = "overloaded";
+        return "The sandbox helper is stopping.";
+    }
+    if (!runtime_offered(runtime)) {
+        *status = 409;
+        *slug = "skill_not_available";
+        snprintf(text, len, "This host has no %s runtime: %s.", config_lang_name(r->lang),
+                 runtime->reason);
+        return text;
+    }
+    if (!state_has_package(&h->state, r->digest)) {
+        *status = 404;
+        *slug = SB_SLUG_UNKNOWN_PACKAGE;
+        return "The sandbox helper does not have this package.";
+    }
+    if (queue_full(&h->runs)) {
+        *status = 503;
+        *slug = "overloaded";
+        return "Too many runs are waiting for their turn.";
+    }
+    return NULL;
+}
+
+void job_accept(helper_t *h, connection_t *conn, const request_t *request)
+{
+    char text[300];
+    int status = 0;
+    const char *slug = NULL;
+    const char *why = refusal(h, request, &status, &slug, text, sizeof text);
+
+    if (why != NULL) {
+        connection_refuse(conn, status, slug, why);
+        return;
+    }
+    job_t *job = job_new(h, conn, request);
+    if (job != NULL)
+        job->job_fd = memfd_create("job", MFD_CLOEXEC);
+    if (job == NULL || job->job_fd < 0) {
+        log_event(LOG_ERROR, "a run could not be accepted", "error", strerror(errno));
+        connection_refuse(conn, 503, "overloaded", "The sandbox helper is out of memory.");
+        if (job != NULL) {
+            job->conn = NULL;
+            job_free(job);
+        }
+        return;
+    }
+    connection_set_owner(conn, &owner_ops, job);
+    connection_stdin(conn, job->job_fd, STDIN_MAX);
+}
+
+/* ---- wait ---- */
+
+static void refuse_now(job_t *job, int status, const char *slug, const char *message)
+{
+    job_fail(job, status, slug, "%s", message);
+    job_refuse(job);
+}
+
+static void on_complete(void *owner, uint64_t stdin_len)
+{
+    job_t *job = owner;
+    helper_t *h = job->h;
+
+    if (stdin_len < (uint64_t)job->req.job_length) {
+        refuse_now(job, 400, "bad_request", SB_P_JOB_LENGTH " is more than STDIN brought");
+        return;
+    }
+    job->job_len = (uint64_t)job->req.job_length;
+    job->input_len = stdin_len - job->job_len;
+    job->queued_us = loop_now_us();
+    if (h->stopping) {
+        refuse_now(job, 503, "overloaded", "The sandbox helper is stopping.");
+        return;
+    }
+    if (h->waiting_input + stdin_len > WAITING_INPUT_MAX ||
+        !queue_push(&h->runs, &job->entry, job)) {
+        refuse_now(job, 503, "overloaded", "Too many runs are waiting for their turn.");
+        return;
+    }
+    job->state = JOB_WAITING;
+    h->waiting_input += stdin_len;
+    loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
+    helper_dispatch(h);
+}
+
+bool job_refuse_waiting(job_t *job, const char *message)
+{
+    if (job->state != JOB_WAITING)
+        return false;
+    refuse_now(job, 503, "overloaded", message);
+    return true;
+}
+
+static void on_queue_timeout(void *ctx)
+{
+    job_refuse_waiting(ctx, "The run waited too long for its turn.");
+}
+
+/* The gateway hung up. */
+static void on_gone(void *owner)
+{
+    job_t *job = owner;
+
+    job->conn = NULL;
+    job->cancelled = true;
+    switch (job->state) {
+    case JOB_RECEIVING:
+    case JOB_WAITING:
+    case JOB_COLLECTING:
+        job_free(job);
+        break;
+    case JOB_SETUP:
+    case JOB_RUNNING:
+    case JOB_ENDING:
+        job_kill(job); /* job_dead() frees it */
+        break;
+    }
+}
+
+void job_stop(job_t *job)
+{
+    if (job_refuse_waiting(job, "The sandbox helper is stopping."))
+        return;
+    if (job->state == JOB_SETUP || job->state == JOB_RUNNING) {
+        if (job->state == JOB_SETUP)
+            job_fail(job, 503, "overloaded", "The sandbox helper is stopping.");
+        job->cancelled = true;
+        job_kill(job);
+    }
+}
+
+/* ---- start ---- */
+
+static int make_pipe(job_pipe_t *p, int *write_end)
+{
+    int pair[2];
+
+    if (pipe2(pair, O_CLOEXEC) != 0)
+        return -1;
+    p->fd = pair[0];
+    *write_end = pair[1];
+    return fcntl(p->fd, F_SETFL, O_NONBLOCK); /* ours alone: scripts expect to block */
+}
+
+static stage_request_t run_request(const job_t *job)
+{
+    const config_t *c = &job->h->config;
+    const request_t *r = &job->req;
+    int64_t cores = (r->cpu_milli + 999) / 1000;
+    stage_request_t q = {
+        .kind = STAGE_RUN,
+        .lang = r->lang,
+        .mode = r->mode,
+        /* A second more: the wall clock is to win, and says more. */
+        .cpu_seconds = (uint32_t)((r->timeout_ms + 999) / 1000 * cores + 1),
+        .memory_bytes = (uint64_t)r->memory,
+        .job_len = job->job_len,
+        .input_len = job->input_len,
+    };
+    const int64_t sizes[] = {c->tmp_bytes, c->out_bytes, c->work_bytes, c->shm_bytes};
+
+    /* No file can be larger than the largest place it could lie in. */
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if ((uint64_t)sizes[i] > q.file_bytes)
+            q.file_bytes = (uint64_t)sizes[i];
+    }
+    memcpy(q.digest, r->digest, sizeof q.digest);
+    memcpy(q.target, r->target, sizeof q.target);
+    return q;
+}
+
+static sb_code_t send_request(job_t *job, const int *fds, int nfds, int ncgroups, sb_err_t *err)
+{
+    stage_request_t request = run_request(job);
+
+    request.ncgroups = (uint32_t)ncgroups;
+    return stagelink_request(&job->h->stage, &job->child, &job_child_ops, job, &request, fds, nfds,
+                             err);
+}
+
+static sb_code_t start(job_t *job, sb_err_t *err)
+{
+    helper_t *h = job->h;
+    cgroup_limits_t limits = {.memory = job->req.memory,
+                              .pids = h->config.nproc + PIDS_OF_OURS,
+                              .cpu_milli = job->req.cpu_milli};
+    int fds[STAGE_DESCRIPTORS] = {job->job_fd, -1, -1}, ncgroups = 0;
+    sb_code_t rc;
+
+    if (make_pipe(&job->out, &fds[1]) != 0 || make_pipe(&job->err, &fds[2]) != 0)
+        rc = sb_err_errno(err, errno, "pipe");
+    else
+        rc = cgroup_make(&h->cgroups, &job->leaf, &limits, fds + 3, &ncgroups, err);
+    if (rc == SB_OK) {
+        lseek(job->job_fd, 0, SEEK_SET);
+        rc = send_request(job, fds, 3 + ncgroups, ncgroups, err);
+    }
+    for (int i = 1; i < 3 + ncgroups; i++)
+        close_fd(&fds[i]);
+    return rc;
+}
+
+void job_start(job_t *job)
+{
+    helper_t *h = job->h;
+    sb_err_t err = {0};
+
+    job->placed = true;
+    job->state = JOB_SETUP;
+    h->waiting_input -= job->job_len + job->input_len;
+    h->runs_total++;
+    job->started_us = loop_now_us();
+    loop_timer_clear(&h->loop, &job->timer);
+    if (start(job, &err) != SB_OK) {
+        if (log_begin(LOG_ERROR, "a run could not be started")) {
+            log_str("execution", job->req.execution);
+            log_err(&err);
+            log_end();
+        }
+        job_fail(job, 500, "internal_error", "The sandbox could not be started.");
+        job_refuse(job);
+        return;
+    }
+    close_fd(&job->job_fd);
+    job_watch(job);
+}

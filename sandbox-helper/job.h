@@ -1,0 +1,32 @@
+/*
+ * job.h - a run, from its request to its answer.
+ *
+ *   job_accept   PARAMS are known: refuse at once, or make the job and take STDIN
+ *   (complete)   STDIN is there: wait for a turn
+ *   job_start    its turn: control group, pipes, request to sandbox-stage
+ *   (events)     log, readiness, end, death, the collect child's report: job_run.c
+ *   (end)        answer, clean up: job_end.c
+ *
+ * Whatever happens, everything ends in the death of the sandbox (STAGE_EXITED or
+ * the stage's own end), and only then is the run's place free again.
+ */
+#ifndef SB_JOB_H
+#define SB_JOB_H
+
+#include <stdint.h>
+
+#include "helper.h"
+#include "request.h"
+
+typedef struct job_s job_t;
+
+void job_accept(helper_t *h, connection_t *conn, const request_t *request);
+void job_start(job_t *job);
+/* The helper stops: answers 503 to one that waits (1), kills one that runs. */
+void job_stop(job_t *job);
+/* Refuses one that still waits; false: it runs already. */
+bool job_refuse_waiting(job_t *job, const char *message);
+
+job_t *job_next(const job_t *job); /* in helper_t.jobs */
+
+#endif

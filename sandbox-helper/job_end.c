@@ -1,0 +1,327 @@
+/*
+ * job_end.c - a run after its sandbox's death: the control group goes, the
+ * collect child packs what it left, the gateway is answered.  Descriptors of the
+ * run's folders only pass through to the collect child.
+ */
+#include "job_internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../libskillbox/protocol.h"
+#include "log.h"
+#include "sys.h"
+
+#define LEAF_RETRY_MS  20
+#define LEAF_RETRY_MAX 500 /* ten seconds */
+
+/* ---- the control group ---- */
+
+/* A group that is still busy for a moment, on its own after the job. */
+typedef struct {
+    helper_t *h;
+    cgroup_leaf_t leaf;
+    loop_timer_t timer;
+    int tries;
+} leftover_t;
+
+static void on_leftover(void *ctx)
+{
+    leftover_t *left = ctx;
+    bool gone = cgroup_remove(&left->h->cgroups, &left->leaf);
+
+    if (!gone && ++left->tries == LEAF_RETRY_MAX)
+        log_event(LOG_ERROR, "a control group could not be removed", "group", left->leaf.name);
+    if (gone || left->tries == LEAF_RETRY_MAX) {
+        left->h->leftovers--;
+        helper_ended(left->h);
+        free(left);
+        return;
+    }
+    cgroup_kill(&left->h->cgroups, &left->leaf);
+    loop_timer_set(&left->h->loop, &left->timer, LEAF_RETRY_MS);
+}
+
+static void remove_leaf(job_t *job)
+{
+    if (cgroup_remove(&job->h->cgroups, &job->leaf))
+        return;
+    leftover_t *left = calloc(1, sizeof *left);
+    if (left == NULL)
+        return; /* the next start sweeps it */
+    left->h = job->h;
+    left->h->leftovers++;
+    left->leaf = job->leaf;
+    left->timer = (loop_timer_t){.fn = on_leftover, .ctx = left};
+    loop_timer_set(&job->h->loop, &left->timer, LEAF_RETRY_MS);
+    job->leaf.name[0] = '\0';
+}
+
+/* ---- facts ---- */
+
+static int exit_signal(const job_t *job)
+{
+    if (job->exited)
+        return WIFSIGNALED(job->wstatus) ? WTERMSIG(job->wstatus) : 0;
+    return SIGKILL; /* ours, or the kernel's for memory: init took all with it */
+}
+
+static int exit_code(const job_t *job)
+{
+    return job->exited && WIFEXITED(job->wstatus) ? WEXITSTATUS(job->wstatus) : -1;
+}
+
+static const char *status_name(const job_t *job)
+{
+    if (job->timed_out)
+        return "timeout";
+    if (job->cancelled)
+        return "cancelled";
+    return exit_code(job) == 0 && !job->report.failed ? "success" : "failed";
+}
+
+static uint64_t milliseconds(int64_t from_us, int64_t to_us)
+{
+    int64_t ms = (to_us - from_us + 999) / 1000;
+
+    return ms < 1 ? 1 : (uint64_t)ms;
+}
+
+static void log_run(const job_t *job, const char *outcome)
+{
+    const request_t *r = &job->req;
+
+    if (!log_begin(LOG_INFO, "run"))
+        return;
+    log_str("request_id", r->request_id);
+    log_str("execution", r->execution);
+    log_str("tenant", r->tenant);
+    log_str("skill", r->skill);
+    log_str("version", r->version);
+    log_str("status", outcome);
+    if (job->fail_status != 0) {
+        log_int("answer", job->fail_status);
+        log_str("reason", job->fail_message);
+    } else if (exit_signal(job) != 0) {
+        log_int("signal", exit_signal(job));
+    } else {
+        log_int("exit_code", exit_code(job));
+    }
+    if (job->started_us != 0) {
+        log_int("queue_us", job->started_us - job->queued_us);
+        log_int("run_us", job->ended_us - job->started_us);
+    }
+    log_int("cpu_us", (int64_t)job->cpu_usec);
+    log_int("max_rss", (int64_t)job->maxrss);
+    log_int("log_bytes", (int64_t)job->log.total);
+    log_int("files", job->report.files);
+    log_end();
+}
+
+/* ---- the answer ---- */
+
+void job_refuse(job_t *job)
+{
+    log_run(job, job->conn == NULL ? "cancelled" : "refused");
+    if (job->conn != NULL)
+        connection_refuse(job->conn, job->fail_status, job->fail_slug, job->fail_message);
+    job->conn = NULL;
+    job_free(job);
+}
+
+static void send_log_tail(job_t *job)
+{
+    sb_buf_t tail = SB_BUF_INIT(RUNLOG_TAIL + SB_KIB);
+
+    runlog_finish(&job->log, &tail);
+    if (sb_buf_ok(&tail) && tail.len > 0)
+        connection_log(job->conn, tail.data, tail.len);
+    sb_buf_free(&tail);
+}
+
+static void answer(job_t *job)
+{
+    char headers[512], code[64] = "";
+    int signum = exit_signal(job);
+
+    log_run(job, status_name(job));
+    if (signum == 0)
+        snprintf(code, sizeof code, SB_H_EXIT_CODE ": %d\r\n", exit_code(job));
+    snprintf(headers, sizeof headers,
+             SB_H_STATUS ": %s\r\n%s" SB_H_FILES ": %u\r\n" SB_H_QUEUE_USEC
+                         ": %lld\r\n" SB_H_RUN_USEC ": %lld\r\n",
+             status_name(job), code, job->report.files,
+             (long long)(job->started_us - job->queued_us),
+             (long long)(job->ended_us - job->started_us));
+    send_log_tail(job);
+    connection_answer_file(job->conn, 200, headers, job->answer_fd, job->report.answer_len,
+                           (uint32_t)(signum != 0 ? 128 + signum : exit_code(job)));
+    job->answer_fd = -1; /* the connection's now */
+    job->conn = NULL;
+    job->answered = job->archive_kept;
+    job_free(job);
+}
+
+/* ---- collecting ---- */
+
+static void no_result(job_t *job, const char *why)
+{
+    if (log_begin(LOG_ERROR, "a run's result could not be collected")) {
+        log_str("execution", job->req.execution);
+        log_str("reason", why);
+        log_end();
+    }
+    job_fail(job, 500, "internal_error", "The run's result could not be collected.");
+    job_refuse(job);
+}
+
+static bool report_sane(const job_t *job, const packer_report_t *report)
+{
+    struct stat st;
+
+    return report->http_status == 200 && report->answer_len > 0 &&
+           report->answer_len <= SB_RESULT_MAX && report->files <= SB_ARTIFACT_FILES_MAX &&
+           fstat(job->answer_fd, &st) == 0 && (uint64_t)st.st_size >= report->answer_len;
+}
+
+/* Runs inside the collector's message: the job may be freed, the collector is not. */
+static void on_report(void *owner, const packer_report_t *report)
+{
+    job_t *job = owner;
+    sb_err_t err = {0};
+    int dir_fd;
+
+    if (!report_sane(job, report)) {
+        no_result(job, report->text[0] != '\0' ? report->text : "the report makes no sense");
+        return;
+    }
+    job->report = *report;
+    if (report->files == 0) {
+        answer(job);
+        return;
+    }
+    if (state_archive_keep(&job->h->state, job->req.execution, &dir_fd, &err) != SB_OK) {
+        no_result(job, err.message);
+        return;
+    }
+    job->archive_kept = true;
+    collector_sync(job->collector, dir_fd); /* on_synced or on_collect_failed follows */
+    close(dir_fd);
+}
+
+static void on_synced(void *owner)
+{
+    answer(owner);
+}
+
+static void on_collect_failed(void *owner, const char *why)
+{
+    job_t *job = owner;
+
+    job->collector = NULL;
+    no_result(job, why);
+}
+
+static const collector_ops_t collector_ops = {
+    .report = on_report, .synced = on_synced, .failed = on_collect_failed};
+
+/* The end of stdout as a file; -1 without one (nothing was printed, or no memory for it). */
+static int stdout_file(const job_t *job)
+{
+    const char *piece[2];
+    size_t len[2];
+
+    if (job->log.out.len == 0)
+        return -1;
+    int fd = memfd_create("stdout", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ring_pieces(&job->log.out, piece, len);
+    if (sys_write_all(fd, piece[0], len[0]) != 0 || sys_write_all(fd, piece[1], len[1]) != 0) {
+        close(fd);
+        return -1;
+    }
+    lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+static collect_task_t make_task(const job_t *job)
+{
+    const request_t *r = &job->req;
+    collect_task_t t = {
+        .magic = STAGE_MAGIC,
+        .have_work = r->mode != STAGE_ENTRYPOINT,
+        .exit_code = exit_code(job),
+        .signal = exit_signal(job),
+        .timed_out = job->timed_out,
+        .cancelled = job->cancelled && !job->timed_out,
+        .oom = job->oom,
+        .memory_limit = (uint64_t)r->memory,
+        .timeout_ms = (uint64_t)r->timeout_ms,
+        .wall_ms = milliseconds(job->ready_us, job->ended_us),
+        .cpu_ms = job->cpu_usec / 1000,
+        .max_rss = job->maxrss,
+    };
+
+    memcpy(t.skill, r->skill, sizeof t.skill);
+    memcpy(t.version, r->version, sizeof t.version);
+    return t;
+}
+
+static sb_code_t collect(job_t *job, sb_err_t *err)
+{
+    collect_task_t task = make_task(job);
+    int fds[5], nfds = 0, out = stdout_file(job);
+    sb_code_t rc = state_archive_open(&job->h->state, job->req.execution, &job->archive_fd, err);
+
+    if (rc == SB_OK) {
+        job->answer_fd = memfd_create("answer", MFD_CLOEXEC);
+        if (job->answer_fd < 0)
+            rc = sb_err_errno(err, errno, "memfd_create");
+    }
+    fds[nfds++] = job->out_dir;
+    if (task.have_work)
+        fds[nfds++] = job->work_dir;
+    task.have_stdout = out >= 0;
+    if (out >= 0)
+        fds[nfds++] = out;
+    fds[nfds++] = job->answer_fd;
+    fds[nfds++] = job->archive_fd;
+    if (rc == SB_OK)
+        rc = collector_start(&job->h->collectors, &task, fds, nfds, &collector_ops, job,
+                             &job->collector, err);
+    if (out >= 0)
+        close(out);
+    return rc;
+}
+
+void job_dead(job_t *job)
+{
+    sb_err_t err = {0};
+
+    /* A script that came through although the kernel killed a process of it was not stopped by it.
+     */
+    job->oom = cgroup_oom(&job->h->cgroups, &job->leaf) && exit_code(job) != 0;
+    remove_leaf(job);
+    loop_timer_clear(&job->h->loop, &job->timer);
+    if (job->conn == NULL) {
+        job_fail(job, 499, "cancelled", "The gateway hung up.");
+        job_refuse(job);
+        return;
+    }
+    if (job->fail_status != 0) {
+        send_log_tail(job);
+        job_refuse(job);
+        return;
+    }
+    job->state = JOB_COLLECTING;
+    if (collect(job, &err) != SB_OK)
+        no_result(job, err.message);
+}

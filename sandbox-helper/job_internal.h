@@ -1,0 +1,74 @@
+/*
+ * job_internal.h - what job.c, job_run.c and job_end.c share.
+ */
+#ifndef SB_JOB_INTERNAL_H
+#define SB_JOB_INTERNAL_H
+
+#include "job.h"
+#include "runlog.h"
+
+typedef enum {
+    JOB_RECEIVING, /* STDIN is on its way */
+    JOB_WAITING,   /* queued */
+    JOB_SETUP,     /* asked for; nothing of the script runs yet */
+    JOB_RUNNING,
+    JOB_ENDING, /* the script has ended or was killed; the sandbox is not dead yet */
+    JOB_COLLECTING,
+} job_state_t;
+
+typedef struct {
+    int fd; /* -1: closed */
+    loop_source_t source;
+} job_pipe_t;
+
+struct job_s {
+    helper_t *h;
+    job_t *next, *prev; /* in h->jobs */
+    connection_t *conn; /* NULL: the gateway has gone */
+    request_t req;
+    job_state_t state;
+    queue_entry_t entry;
+    bool placed; /* counts in h->runs.running */
+    int job_fd;  /* STDIN: job JSON and input */
+    uint64_t job_len, input_len;
+
+    stage_child_t child;
+    job_pipe_t out, err;
+    runlog_t log;
+    cgroup_leaf_t leaf;
+    int out_dir, work_dir;
+    loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
+
+    int64_t queued_us, started_us, ready_us, ended_us;
+    bool timed_out, cancelled, killed;
+    bool exited; /* wstatus is the script's */
+    int wstatus;
+    bool oom;
+    uint64_t cpu_usec, maxrss;
+    /* Not 0: the run is to be answered by this refusal once the sandbox is dead. */
+    int fail_status;
+    const char *fail_slug;
+    char fail_message[300];
+
+    collector_t *collector;
+    int answer_fd, archive_fd;
+    bool archive_kept; /* it has its final name */
+    bool answered;     /* with a result that says so */
+    packer_report_t report;
+};
+
+/* ---- job.c ---- */
+void job_free(job_t *job); /* everything it holds, wherever it stands */
+
+/* ---- job_run.c ---- */
+extern const stage_child_ops_t job_child_ops;
+void job_watch(job_t *job); /* after the request was sent: pipes, set-up limit */
+void job_kill(job_t *job);  /* the sandbox; what follows comes with its death */
+void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* ---- job_end.c ---- */
+void job_dead(job_t *job);   /* the sandbox is dead: collect, or refuse */
+void job_refuse(job_t *job); /* answers fail_*, then frees the job */
+
+#endif

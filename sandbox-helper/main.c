@@ -1,0 +1,385 @@
+/*
+ * main.c - sandbox-helper: arguments, start, stop.
+ *
+ * The order of start is the order of trust: configuration, then what only root
+ * can do (control groups, folders, the socket), then the ordinary user for good,
+ * then the folders are opened and swept, then the two programs are started, and
+ * only when both have said that they can confine a run is anybody listened to.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../libskillbox/buf.h"
+#include "check.h"
+#include "helper.h"
+#include "identity.h"
+#include "intake.h"
+#include "job.h"
+#include "log.h"
+
+/* Exit codes; docs/helper.md */
+enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+#define LAST_ANSWERS_MS 10000 /* after the runs were killed at a stop */
+
+static helper_t helper;
+static loop_source_t signals;
+static loop_timer_t stop_timer;
+static bool killed;
+static int exit_code = EXIT_STOPPED;
+
+static void usage(FILE *out)
+{
+    fputs("usage: sandbox-helper -c helper.yaml [--check]\n"
+          "\n"
+          "Runs skills in sandboxes for the Skillbox gateway, in the foreground; logs to stderr.\n"
+          "\n"
+          "  -c, --config FILE  configuration\n"
+          "      --check        print what this host offers and what is missing, and exit:\n"
+          "                     0 all is there, 1 it works with less, 2 it can't work\n"
+          "      --version      print the version\n"
+          "      --help         print this\n",
+          out);
+}
+
+/* ---- stop ---- */
+
+static void stop_all(helper_t *h)
+{
+    for (job_t *job = h->jobs, *next; job != NULL; job = next) {
+        next = job_next(job);
+        job_stop(job);
+    }
+    for (intake_t *in = h->uploads, *next; in != NULL; in = next) {
+        next = intake_next(in);
+        intake_stop(in);
+    }
+}
+
+static void refuse_waiting(helper_t *h)
+{
+    for (job_t *job = h->jobs, *next; job != NULL; job = next) {
+        next = job_next(job);
+        job_refuse_waiting(job, "The sandbox helper is stopping.");
+    }
+    for (intake_t *in = h->uploads, *next; in != NULL; in = next) {
+        next = intake_next(in);
+        intake_refuse_waiting(in, "The sandbox helper is stopping.");
+    }
+}
+
+static void on_stop_timer(void *ctx)
+{
+    helper_t *h = ctx;
+
+    if (killed) { /* nobody takes the last answers */
+        loop_stop(&h->loop);
+        return;
+    }
+    killed = true;
+    stop_all(h);
+    loop_timer_set(&h->loop, &stop_timer, LAST_ANSWERS_MS);
+}
+
+static void on_signal(void *ctx, uint32_t events)
+{
+    helper_t *h = ctx;
+    struct signalfd_siginfo info;
+
+    (void)events;
+    if (read(signals.fd, &info, sizeof info) != sizeof info)
+        return;
+    if (log_begin(LOG_INFO, h->stopping ? "stopping at once" : "stopping")) {
+        log_str("signal", strsignal((int)info.ssi_signo));
+        log_int("running", (int64_t)h->runs.running);
+        log_end();
+    }
+    if (!h->ready) {
+        loop_stop(&h->loop);
+        return;
+    }
+    if (h->stopping) { /* the second one: no more patience */
+        on_stop_timer(h);
+        return;
+    }
+    h->stopping = true;
+    stop_timer = (loop_timer_t){.fn = on_stop_timer, .ctx = h};
+    loop_timer_set(&h->loop, &stop_timer, h->config.stop_timeout_ms);
+    server_stop(&h->server, &h->config);
+    refuse_waiting(h);
+    helper_dispatch(h);
+}
+
+/* ---- work ---- */
+
+static bool all_done(const helper_t *h)
+{
+    return h->jobs == NULL && h->uploads == NULL && h->leftovers == 0 &&
+           h->server.nconnections == 0;
+}
+
+static void on_dispatch(void *ctx)
+{
+    helper_t *h = ctx;
+    void *owner;
+
+    if (h->stopping) {
+        if (all_done(h))
+            loop_stop(&h->loop);
+        return;
+    }
+    if (h->packer.state != LINK_READY)
+        return;
+    while (h->stage.state == LINK_READY && (owner = queue_next(&h->runs)) != NULL)
+        job_start(owner);
+    while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes)) != NULL)
+        intake_start(owner);
+    collectors_refill(&h->collectors);
+}
+
+static void first_ready(helper_t *h)
+{
+    char tier[64];
+    sb_err_t err = {0};
+
+    h->ready = true;
+    if (server_listen(&h->server, h, &err) != SB_OK) {
+        log_event(LOG_ERROR, "cannot listen", "error", err.message);
+        exit_code = EXIT_FAILED;
+        loop_stop(&h->loop);
+        return;
+    }
+    state_sweep_artifacts(&h->state);
+    helper_tier(h, tier, sizeof tier);
+    if (h->cgroups.version == 0 && !h->config.allow_no_cgroup)
+        log_event(LOG_WARN, "runs are limited by rlimits alone: no control groups", "reason",
+                  h->cgroups.why);
+    if (log_begin(LOG_INFO, "ready")) {
+        log_str("version", SB_VERSION);
+        log_str("tier", tier);
+        log_str("listen", h->config.listen);
+        log_int("uid", geteuid());
+        log_int("concurrency", h->config.concurrency);
+        log_end();
+    }
+}
+
+static void on_link(void *ctx, stagelink_t *link)
+{
+    helper_t *h = ctx;
+
+    if (link->state == LINK_READY && h->ready && log_begin(LOG_INFO, "a helper program is back")) {
+        log_str("program", link->name);
+        log_end();
+    }
+    if (link->state == LINK_DOWN && !h->ready) {
+        if (log_begin(LOG_ERROR, "runs cannot be confined on this host")) {
+            log_str("program", link->name);
+            log_str("reason", link->down_reason);
+            log_str("remedy", check_remedy(link->hello.failed_step, link->hello.failed_errno));
+            log_end();
+        }
+        exit_code = EXIT_FAILED;
+        loop_stop(&h->loop);
+        return;
+    }
+    if (!h->ready && h->stage.state == LINK_READY && h->packer.state == LINK_READY)
+        first_ready(h);
+    helper_dispatch(h);
+}
+
+/* ---- start ---- */
+
+static sb_code_t watch_signals(helper_t *h, sb_err_t *err)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* there is nothing to reload */
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+        return sb_err_errno(err, errno, "sigprocmask");
+    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    signals = (loop_source_t){.fd = -1, .fn = on_signal, .ctx = h};
+    if (fd < 0 || loop_add(&h->loop, &signals, fd, EPOLLIN) != 0)
+        return sb_err_errno(err, errno, "signalfd");
+    return SB_OK;
+}
+
+/* A run holds about a dozen descriptors, a connection one or two; and the kernel counts
+ * descriptors under way to the stage against the same limit. */
+static void raise_nofile(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
+/* What only root can do, then no root any more. */
+static sb_code_t become_user(helper_t *h, bool check, sb_err_t *err)
+{
+    bool root = geteuid() == 0;
+    sb_code_t rc = SB_OK;
+
+    cgroups_open(&h->cgroups, &h->config, check);
+    if (root && !check)
+        rc = state_prepare(&h->config, err);
+    if (rc == SB_OK && !check)
+        rc = server_bind(&h->server, &h->config, err);
+    if (rc != SB_OK || !root)
+        return rc;
+    rc = identity_drop(&h->config, err);
+    if (rc == SB_OK && !check && log_begin(LOG_INFO, "started as root, now an ordinary user")) {
+        log_str("user", h->config.user);
+        log_int("uid", geteuid());
+        log_int("gid", getegid());
+        log_end();
+    }
+    return rc;
+}
+
+static sb_code_t prepare(helper_t *h, sb_err_t *err)
+{
+    char packages[PATH_MAX + 16], real[PATH_MAX];
+
+    sb_code_t rc = state_open(&h->state, &h->config, &h->loop, err);
+    if (rc != SB_OK)
+        return rc;
+    if (realpath(h->config.state_dir, real) == NULL)
+        return sb_err_errno(err, errno, "%s", h->config.state_dir);
+    snprintf(packages, sizeof packages, "%s/packages", real);
+    if (strlen(packages) >= STAGE_PATH_LEN)
+        return sb_err_set(err, SB_EINVAL, "state_dir: %s is too long", real);
+    queue_init(&h->runs, (size_t)h->config.queue, (size_t)h->config.concurrency);
+    queue_init(&h->intakes, (size_t)h->config.queue, (size_t)h->config.concurrency);
+    h->dispatch = (loop_task_t){.fn = on_dispatch, .ctx = h};
+    runtimes_find(&h->config, h->runtimes);
+    helper_stage_config(h, packages);
+    rc = stagelink_init(&h->stage, &h->loop, "sandbox-stage", &h->stage_config, on_link, h, err);
+    if (rc == SB_OK)
+        rc = stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, h,
+                            err);
+    collectors_init(&h->collectors, &h->loop, &h->packer);
+    return rc;
+}
+
+static void finish(helper_t *h)
+{
+    h->stopping = true;
+    server_stop(&h->server, &h->config);
+    stagelink_close(&h->stage);
+    collectors_close(&h->collectors);
+    stagelink_close(&h->packer);
+    stop_all(h);
+    server_close(&h->server);
+    state_close(&h->state);
+    cgroups_close(&h->cgroups);
+    if (signals.fd >= 0)
+        close(signals.fd);
+    loop_free(&h->loop);
+}
+
+static int serve(helper_t *h)
+{
+    sb_err_t err = {0};
+
+    h->started_ms = sb_time_now_ms();
+    sb_code_t rc = watch_signals(h, &err);
+    if (rc == SB_OK)
+        rc = prepare(h, &err);
+    if (rc == SB_OK) {
+        stagelink_start(&h->stage);
+        stagelink_start(&h->packer);
+        loop_run(&h->loop);
+    } else {
+        log_event(LOG_ERROR, "cannot start", "error", err.message);
+        exit_code = EXIT_FAILED;
+    }
+    finish(h);
+    if (exit_code == EXIT_STOPPED)
+        log_event(LOG_INFO, "stopped", NULL, NULL);
+    return exit_code;
+}
+
+static int fail_start(const char *path, const sb_err_t *err, int code)
+{
+    if (err->line > 0)
+        fprintf(stderr, "sandbox-helper: %s:%d: %s\n", path, err->line, err->message);
+    else if (path != NULL)
+        fprintf(stderr, "sandbox-helper: %s: %s\n", path, err->message);
+    else
+        fprintf(stderr, "sandbox-helper: %s\n", err->message);
+    return code;
+}
+
+/* 0: go on; else the process's exit status + 1. */
+static int arguments(int argc, char **argv, const char **config, bool *check)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check", no_argument, NULL, 'k'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    int o;
+
+    while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (o) {
+        case 'c':
+            *config = optarg;
+            break;
+        case 'k':
+            *check = true;
+            break;
+        case 'v':
+            puts("sandbox-helper " SB_VERSION);
+            return 1;
+        case 'h':
+            usage(stdout);
+            return 1;
+        default:
+            usage(stderr);
+            return EXIT_USAGE + 1;
+        }
+    }
+    if (*config != NULL && optind == argc)
+        return 0;
+    usage(stderr);
+    return EXIT_USAGE + 1;
+}
+
+int main(int argc, char **argv)
+{
+    const char *path = NULL;
+    bool check = false;
+    sb_err_t err = {0};
+    helper_t *h = &helper;
+    int stop = arguments(argc, argv, &path, &check);
+
+    if (stop != 0)
+        return stop - 1;
+    umask(0027); /* archives are for nginx's group to read */
+    if (config_load(path, &h->config, &err) != SB_OK)
+        return fail_start(path, &err, EXIT_USAGE);
+    log_set_level((log_level_t)h->config.log_level);
+    if (identity_check(&h->config, &err) != SB_OK)
+        return fail_start(path, &err, EXIT_USAGE);
+    signals.fd = -1;
+    raise_nofile();
+    if (loop_init(&h->loop, &err) != SB_OK || become_user(h, check, &err) != SB_OK)
+        return fail_start(NULL, &err, EXIT_FAILED);
+    return check ? check_run(h) : serve(h);
+}

@@ -1,0 +1,69 @@
+/*
+ * queue.c - see queue.h.  Memory only.
+ */
+#include "queue.h"
+
+#include <string.h>
+
+void queue_init(queue_t *q, size_t max_waiting, size_t max_running)
+{
+    memset(q, 0, sizeof *q);
+    q->head.next = q->head.prev = &q->head;
+    q->max_waiting = max_waiting;
+    q->max_running = max_running;
+}
+
+bool queue_full(const queue_t *q)
+{
+    size_t free_places = q->max_running > q->running ? q->max_running - q->running : 0;
+
+    return q->waiting >= q->max_waiting + free_places;
+}
+
+bool queue_push(queue_t *q, queue_entry_t *e, void *owner)
+{
+    if (queue_full(q))
+        return false;
+    e->owner = owner;
+    e->prev = q->head.prev;
+    e->next = &q->head;
+    q->head.prev->next = e;
+    q->head.prev = e;
+    q->waiting++;
+    return true;
+}
+
+void queue_remove(queue_t *q, queue_entry_t *e)
+{
+    if (e->next == NULL)
+        return;
+    e->prev->next = e->next;
+    e->next->prev = e->prev;
+    e->next = e->prev = NULL;
+    q->waiting--;
+}
+
+void *queue_take_any(queue_t *q)
+{
+    queue_entry_t *e = q->head.next;
+
+    if (e == &q->head)
+        return NULL;
+    queue_remove(q, e);
+    return e->owner;
+}
+
+void *queue_next(queue_t *q)
+{
+    if (q->running >= q->max_running)
+        return NULL;
+    void *owner = queue_take_any(q);
+    if (owner != NULL)
+        q->running++;
+    return owner;
+}
+
+void queue_done(queue_t *q)
+{
+    q->running--;
+}

@@ -1,0 +1,38 @@
+/*
+ * queue.h - who waits for a turn, and how many have one.  First come, first
+ * served, bounded at both ends.  The order is decided in queue_next() alone:
+ * fairness between tenants is to be added there.
+ */
+#ifndef SB_QUEUE_H
+#define SB_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct queue_entry_s {
+    struct queue_entry_s *next, *prev; /* NULL: does not wait */
+    void *owner;
+} queue_entry_t;
+
+typedef struct {
+    queue_entry_t head;
+    size_t waiting, max_waiting;
+    size_t running, max_running;
+} queue_t;
+
+void queue_init(queue_t *q, size_t max_waiting, size_t max_running);
+
+/* False: full.  An entry that could start at once is never refused. */
+bool queue_push(queue_t *q, queue_entry_t *e, void *owner);
+bool queue_full(const queue_t *q);
+/* Takes out an entry that waits (idempotent). */
+void queue_remove(queue_t *q, queue_entry_t *e);
+
+/* The owner whose turn it is, now counted as running; NULL: nobody waits or no place is free. */
+void *queue_next(queue_t *q);
+/* One that queue_next() gave has ended. */
+void queue_done(queue_t *q);
+/* Any entry that waits, taken out; NULL when there is none. */
+void *queue_take_any(queue_t *q);
+
+#endif

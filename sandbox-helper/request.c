@@ -1,0 +1,251 @@
+/*
+ * request.c - see request.h.  Pure: bytes of the gateway in, struct out.
+ */
+#include "request.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "../libskillbox/fastcgi.h"
+#include "../libskillbox/names.h"
+#include "../libskillbox/protocol.h"
+#include "../libskillbox/semver.h"
+
+typedef struct {
+    const char *data;
+    size_t len;
+    bool given;
+} value_t;
+
+enum {
+    P_OP,
+    P_REQUEST_ID,
+    P_TENANT,
+    P_EXECUTION,
+    P_SKILL,
+    P_VERSION,
+    P_DIGEST,
+    P_LANG,
+    P_IMAGE,
+    P_MODE,
+    P_TARGET,
+    P_TIMEOUT_MS,
+    P_MEMORY,
+    P_CPU_MILLI,
+    P_JOB_LENGTH,
+    P_CONTENT_TYPE,
+    P_COUNT
+};
+
+static const char *const names[P_COUNT] = {
+    SB_P_OP,     SB_P_REQUEST_ID, SB_P_TENANT,     SB_P_EXECUTION,   SB_P_SKILL,  SB_P_VERSION,
+    SB_P_DIGEST, SB_P_LANG,       SB_P_IMAGE,      SB_P_MODE,        SB_P_TARGET, SB_P_TIMEOUT_MS,
+    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CONTENT_TYPE};
+
+static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
+                              size_t value_len, sb_err_t *err)
+{
+    value_t *values = ctx;
+
+    for (int i = 0; i < P_COUNT; i++) {
+        if (strlen(names[i]) != name_len || memcmp(names[i], name, name_len) != 0)
+            continue;
+        if (values[i].given)
+            return sb_err_set(err, SB_EINVAL, "%s is given twice", names[i]);
+        values[i] = (value_t){value, value_len, true};
+        return SB_OK;
+    }
+    return SB_OK; /* stock gateways send many others */
+}
+
+static sb_code_t bad(sb_err_t *err, int which, const value_t *v)
+{
+    return sb_err_set(err, SB_EINVAL, v->given ? "%s is not valid" : "%s is missing", names[which]);
+}
+
+static bool printable(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (s[i] < 0x20 || s[i] > 0x7e)
+            return false;
+    }
+    return true;
+}
+
+static void copy(char *out, const value_t *v)
+{
+    memcpy(out, v->data, v->len);
+    out[v->len] = '\0';
+}
+
+/* A text of printable ASCII of min to max bytes; absent counts as empty. */
+static sb_code_t take_text(const value_t *values, int which, size_t min, size_t max, char *out,
+                           sb_err_t *err)
+{
+    const value_t *v = &values[which];
+
+    if (v->len < min || v->len > max || !printable(v->data, v->len))
+        return bad(err, which, v);
+    if (v->len > 0)
+        copy(out, v);
+    return SB_OK;
+}
+
+static sb_code_t take_number(const value_t *values, int which, int64_t min, int64_t max,
+                             int64_t *out, sb_err_t *err)
+{
+    const value_t *v = &values[which];
+    int64_t n = 0;
+
+    if (v->len == 0 || v->len > 15)
+        return bad(err, which, v);
+    for (size_t i = 0; i < v->len; i++) {
+        if (v->data[i] < '0' || v->data[i] > '9')
+            return bad(err, which, v);
+        n = n * 10 + (v->data[i] - '0');
+    }
+    if (n < min || n > max)
+        return sb_err_set(err, SB_EINVAL, "%s is out of range: it must be from %lld to %lld",
+                          names[which], (long long)min, (long long)max);
+    *out = n;
+    return SB_OK;
+}
+
+static sb_code_t take_digest(const value_t *v, char *out, sb_err_t *err)
+{
+    if (v->len != 64)
+        return bad(err, P_DIGEST, v);
+    for (size_t i = 0; i < v->len; i++) {
+        if (strchr("0123456789abcdef", v->data[i]) == NULL || v->data[i] == '\0')
+            return bad(err, P_DIGEST, v);
+    }
+    copy(out, v);
+    return SB_OK;
+}
+
+static sb_code_t take_execution(const value_t *v, char *out, sb_err_t *err)
+{
+    unsigned char binary[16];
+
+    if (!v->given || !sb_uuid_parse(v->data, v->len, binary))
+        return bad(err, P_EXECUTION, v);
+    sb_uuid_format(binary, out); /* lower case: it becomes a file's name */
+    return SB_OK;
+}
+
+static int word(const value_t *v, const char *const *words, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (strlen(words[i]) == v->len && memcmp(words[i], v->data, v->len) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static sb_code_t take_target(const value_t *values, request_t *r, sb_err_t *err)
+{
+    static const char *const modes[] = {"entrypoint", "script", "module"};
+    const value_t *v = &values[P_TARGET];
+    int mode = word(&values[P_MODE], modes, 3);
+
+    if (mode < 0)
+        return bad(err, P_MODE, &values[P_MODE]);
+    r->mode = (enum stage_mode)mode;
+    bool ok =
+        r->mode == STAGE_MODULE ? sb_module_valid(v->data, v->len) : sb_path_valid(v->data, v->len);
+    if (!v->given || !ok || v->len > SB_PATH_MAX)
+        return bad(err, P_TARGET, v);
+    copy(r->target, v);
+    if (r->mode == STAGE_MODULE && r->lang != STAGE_PYTHON)
+        return sb_err_set(err, SB_EINVAL, "%s: only Python runs modules", SB_P_MODE);
+    return SB_OK;
+}
+
+static sb_code_t take_limits(const value_t *values, const config_t *c, request_t *r, sb_err_t *err)
+{
+    const int64_t any = INT64_MAX;
+    sb_code_t rc = take_number(values, P_TIMEOUT_MS, SB_TIMEOUT_MIN_MS, any, &r->timeout_ms, err);
+
+    if (rc == SB_OK)
+        rc = take_number(values, P_MEMORY, SB_MEMORY_MIN, any, &r->memory, err);
+    if (rc == SB_OK)
+        rc = take_number(values, P_CPU_MILLI, SB_CPU_MIN_MILLI, any, &r->cpu_milli, err);
+    if (rc == SB_OK) /* job JSON and input JSON come from one request body */
+        rc = take_number(values, P_JOB_LENGTH, 0, 2 * SB_INPUT_MAX, &r->job_length, err);
+    if (rc != SB_OK)
+        return rc;
+    if (r->timeout_ms > c->timeout_max_ms)
+        r->timeout_ms = c->timeout_max_ms;
+    if (r->memory > c->memory_max)
+        r->memory = c->memory_max;
+    if (r->cpu_milli > c->cpu_max_milli)
+        r->cpu_milli = c->cpu_max_milli;
+    return SB_OK;
+}
+
+static sb_code_t take_image(const value_t *values, const config_t *c, request_t *r, sb_err_t *err)
+{
+    enum stage_lang lang;
+    sb_code_t rc = take_text(values, P_IMAGE, 0, CONFIG_IMAGE_LEN, r->image, err);
+
+    if (rc != SB_OK || r->image[0] == '\0')
+        return rc;
+    if (!config_image_find(c, r->image, &lang))
+        return sb_err_set(err, SB_EINVAL, "the runtime image \"%s\" is not offered here", r->image);
+    if (lang != r->lang)
+        return sb_err_set(err, SB_EINVAL, "the runtime image \"%s\" is for %s, the script is %s",
+                          r->image, config_lang_name(lang), config_lang_name(r->lang));
+    return SB_OK;
+}
+
+static sb_code_t take_run(const value_t *values, const config_t *c, request_t *r, sb_err_t *err)
+{
+    const value_t *skill = &values[P_SKILL], *version = &values[P_VERSION];
+    sb_code_t rc = take_execution(&values[P_EXECUTION], r->execution, err);
+
+    if (rc == SB_OK)
+        rc = take_digest(&values[P_DIGEST], r->digest, err);
+    if (rc != SB_OK)
+        return rc;
+    if (!sb_name_valid(skill->data, skill->len))
+        return bad(err, P_SKILL, skill);
+    copy(r->skill, skill);
+    if (version->len > SB_VERSION_MAX || !sb_semver_valid(version->data, version->len))
+        return bad(err, P_VERSION, version);
+    copy(r->version, version);
+    if (!config_lang_parse(values[P_LANG].data, values[P_LANG].len, &r->lang))
+        return bad(err, P_LANG, &values[P_LANG]);
+    rc = take_image(values, c, r, err);
+    if (rc == SB_OK)
+        rc = take_target(values, r, err);
+    if (rc == SB_OK)
+        rc = take_limits(values, c, r, err);
+    return rc;
+}
+
+sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
+                        sb_err_t *err)
+{
+    static const char *const ops[] = {SB_OP_RUN, SB_OP_INTAKE, SB_OP_STATUS};
+    value_t values[P_COUNT];
+
+    memset(r, 0, sizeof *r);
+    for (int i = 0; i < P_COUNT; i++)
+        values[i] = (value_t){"", 0, false};
+    sb_code_t rc = sb_fcgi_pairs(params, len, collect_pair, values, err);
+    if (rc != SB_OK)
+        return rc;
+
+    int op = word(&values[P_OP], ops, 3);
+    if (op < 0)
+        return bad(err, P_OP, &values[P_OP]);
+    r->op = (request_op_t)op;
+    rc = take_text(values, P_REQUEST_ID, 0, REQUEST_ID_MAX, r->request_id, err);
+    if (rc == SB_OK)
+        rc = take_text(values, P_TENANT, 0, SB_TENANT_MAX, r->tenant, err);
+    if (rc == SB_OK && r->op == OP_RUN)
+        rc = take_run(values, config, r, err);
+    if (rc == SB_OK && r->op == OP_INTAKE)
+        rc = take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
+    return rc;
+}

@@ -1,0 +1,46 @@
+/*
+ * request.h - a request's PARAMS, checked: what protocol.h allows, each value
+ * within its limits, before anything acts on it.
+ */
+#ifndef SB_REQUEST_H
+#define SB_REQUEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../libskillbox/err.h"
+#include "../libskillbox/limits.h"
+#include "../libskillbox/uuid7.h"
+#include "config.h"
+#include "stage.h"
+
+#define REQUEST_ID_MAX 128
+
+typedef enum { OP_RUN, OP_INTAKE, OP_STATUS } request_op_t;
+
+typedef struct {
+    request_op_t op;
+    char request_id[REQUEST_ID_MAX + 1];
+    char tenant[SB_TENANT_MAX + 1];
+    char execution[SB_UUID_LEN + 1]; /* lower case */
+    char skill[SB_NAME_MAX + 1];
+    char version[SB_VERSION_MAX + 1];
+    char digest[65];
+    enum stage_lang lang;
+    char image[CONFIG_IMAGE_LEN + 1];
+    enum stage_mode mode;
+    char target[SB_PATH_MAX + 1];
+    int64_t timeout_ms, memory, cpu_milli; /* already clamped to the operator's maxima */
+    int64_t job_length;
+    char content_type[256];
+} request_t;
+
+/*
+ * Parses and checks complete PARAMS content.  SB_EINVAL names the parameter.
+ * Limits above the operator's maxima are lowered to them: a manifest was clamped
+ * when it was uploaded, but the operator may have changed his mind since.
+ */
+sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
+                        sb_err_t *err);
+
+#endif

@@ -1,0 +1,366 @@
+/*
+ * state.c - see state.h.  Touches only the two folders of the configuration,
+ * by descriptors; state_prepare alone runs as root.
+ */
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define TRASH_STEP     128 /* entries removed between two looks at the sockets */
+#define SWEEP_PAUSE_MS 5
+#define SHARD_MAX      1000000 /* entries looked at in one shard */
+
+#define ARCHIVE_NAME_LEN (3 + SB_UUID_LEN + 16)
+
+/* ---- start ---- */
+
+static sb_code_t make_folder(const char *path, mode_t mode, const config_t *c, sb_err_t *err)
+{
+    if (mkdir(path, mode) != 0) {
+        if (errno == EEXIST)
+            return SB_OK;
+        return sb_err_errno(err, errno, "%s cannot be made", path);
+    }
+    if (chown(path, c->uid, c->gid) != 0)
+        return sb_err_errno(err, errno, "%s cannot be given to %s", path, c->user);
+    return SB_OK;
+}
+
+sb_code_t state_prepare(const config_t *c, sb_err_t *err)
+{
+    sb_code_t rc = make_folder(c->state_dir, 0700, c, err);
+
+    return rc == SB_OK ? make_folder(c->artifacts, 0750, c, err) : rc;
+}
+
+static sb_code_t open_folder(const char *path, mode_t mode, int *fd, sb_err_t *err)
+{
+    struct stat st;
+
+    if (mkdir(path, mode) != 0 && errno != EEXIST)
+        return sb_err_errno(err, errno, "%s cannot be made", path);
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0)
+        return sb_err_errno(err, errno, "%s cannot be opened by uid %d", path, (int)geteuid());
+    if (fstat(*fd, &st) != 0)
+        return sb_err_errno(err, errno, "%s", path);
+    if (faccessat(*fd, ".", W_OK | X_OK, AT_EACCESS) != 0)
+        return sb_err_errno(err, errno, "%s belongs to uid %d and can't be written by uid %d", path,
+                            (int)st.st_uid, (int)geteuid());
+    return SB_OK;
+}
+
+static sb_code_t own_folder(int parent, const char *name, int *fd, sb_err_t *err)
+{
+    struct stat st;
+
+    if (mkdirat(parent, name, 0700) != 0 && errno != EEXIST)
+        return sb_err_errno(err, errno, "state_dir: %s cannot be made", name);
+    *fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd < 0 || fstat(*fd, &st) != 0)
+        return sb_err_errno(err, errno, "state_dir: %s cannot be opened", name);
+    if (st.st_uid != geteuid())
+        return sb_err_set(err, SB_ESYSTEM, "state_dir: %s belongs to uid %d, not to uid %d", name,
+                          (int)st.st_uid, (int)geteuid());
+    return SB_OK;
+}
+
+static sb_code_t lock_state(const state_t *s, const config_t *c, sb_err_t *err)
+{
+    struct stat st;
+
+    if (fstat(s->dir_fd, &st) != 0 || st.st_uid != geteuid())
+        return sb_err_set(err, SB_ESYSTEM,
+                          "%s must belong to the helper's own user (uid %d): chown it",
+                          c->state_dir, (int)geteuid());
+    if (fchmod(s->dir_fd, 0700) != 0)
+        return sb_err_errno(err, errno, "%s", c->state_dir);
+    if (flock(s->dir_fd, LOCK_EX | LOCK_NB) != 0)
+        return sb_err_set(err, SB_ESYSTEM, "%s is in use by another sandbox-helper", c->state_dir);
+    return SB_OK;
+}
+
+static sb_code_t make_shards(const state_t *s, const config_t *c, sb_err_t *err)
+{
+    char name[3];
+
+    for (int i = 0; i < STATE_SHARDS; i++) {
+        snprintf(name, sizeof name, "%02x", i);
+        if (mkdirat(s->artifacts_fd, name, 0750) != 0 && errno != EEXIST)
+            return sb_err_errno(err, errno, "%s/%s cannot be made", c->artifacts, name);
+    }
+    /* So that an archive's folder survives a crash as surely as the archive. */
+    if (fsync(s->artifacts_fd) != 0)
+        return sb_err_errno(err, errno, "%s", c->artifacts);
+    return SB_OK;
+}
+
+static void sweep_tmp(state_t *s)
+{
+    rmtree_t rt;
+
+    rmtree_begin(&rt, s->tmp_fd);
+    while (rmtree_step(&rt, TRASH_STEP))
+        ;
+    if (rt.failed_errno != 0)
+        log_event(LOG_WARN, "leftovers in tmp/ could not all be removed", "error",
+                  strerror(rt.failed_errno));
+    rmtree_end(&rt);
+}
+
+static void on_trash(void *ctx);
+static void on_sweep(void *ctx);
+
+sb_code_t state_open(state_t *s, const config_t *c, loop_t *loop, sb_err_t *err)
+{
+    memset(s, 0, sizeof *s);
+    s->loop = loop;
+    s->dir_fd = s->packages_fd = s->tmp_fd = s->artifacts_fd = s->trash_fd = -1;
+    s->trash_timer = (loop_timer_t){.fn = on_trash, .ctx = s};
+    s->sweep_timer = (loop_timer_t){.fn = on_sweep, .ctx = s};
+
+    sb_code_t rc = open_folder(c->state_dir, 0700, &s->dir_fd, err);
+    if (rc == SB_OK)
+        rc = lock_state(s, c, err);
+    if (rc == SB_OK)
+        rc = own_folder(s->dir_fd, "packages", &s->packages_fd, err);
+    if (rc == SB_OK)
+        rc = own_folder(s->dir_fd, "tmp", &s->tmp_fd, err);
+    if (rc == SB_OK)
+        rc = open_folder(c->artifacts, 0750, &s->artifacts_fd, err);
+    if (rc == SB_OK)
+        rc = make_shards(s, c, err);
+    if (rc == SB_OK)
+        sweep_tmp(s);
+    return rc;
+}
+
+/* ---- removal ---- */
+
+static void trash_done(state_t *s)
+{
+    if (s->trash.failed_errno != 0)
+        log_event(LOG_WARN, "a staging folder could not be removed", "error",
+                  strerror(s->trash.failed_errno));
+    rmtree_end(&s->trash);
+    close(s->trash_fd);
+    s->trash_fd = -1;
+    s->removing = false;
+    if (unlinkat(s->tmp_fd, "trash", AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return;
+    if (errno == ENOTEMPTY && s->trash.failed_errno == 0) /* more came while the last was read */
+        state_staging_discard(s, NULL);
+}
+
+static void on_trash(void *ctx)
+{
+    state_t *s = ctx;
+
+    if (rmtree_step(&s->trash, TRASH_STEP))
+        loop_timer_set(s->loop, &s->trash_timer, 1);
+    else
+        trash_done(s);
+}
+
+void state_staging_discard(state_t *s, const char *name)
+{
+    char fresh[16];
+
+    if (!s->removing) {
+        if (mkdirat(s->tmp_fd, "trash", 0700) != 0 && errno != EEXIST)
+            return; /* the next start sweeps */
+        s->trash_fd = openat(s->tmp_fd, "trash", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (s->trash_fd < 0)
+            return;
+        rmtree_begin(&s->trash, s->trash_fd);
+        s->removing = true;
+        loop_timer_set(s->loop, &s->trash_timer, 1);
+    }
+    if (name == NULL)
+        return;
+    snprintf(fresh, sizeof fresh, "%u", s->discarded++);
+    if (renameat(s->tmp_fd, name, s->trash_fd, fresh) != 0 && errno != ENOENT)
+        log_event(LOG_WARN, "a staging folder could not be discarded", "error", strerror(errno));
+}
+
+void state_close(state_t *s)
+{
+    int fds[] = {s->artifacts_fd, s->tmp_fd, s->packages_fd, s->dir_fd};
+
+    loop_timer_clear(s->loop, &s->sweep_timer);
+    loop_timer_clear(s->loop, &s->trash_timer);
+    while (s->removing) {
+        if (!rmtree_step(&s->trash, TRASH_STEP))
+            trash_done(s);
+    }
+    loop_timer_clear(s->loop, &s->trash_timer);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+}
+
+/* ---- packages ---- */
+
+bool state_has_package(const state_t *s, const char *digest)
+{
+    return faccessat(s->packages_fd, digest, F_OK, 0) == 0;
+}
+
+sb_code_t state_upload_open(state_t *s, int *rw, int *ro, sb_err_t *err)
+{
+    char name[SB_UUID_LEN + 1];
+
+    sb_uuid7(name);
+    *rw = openat(s->tmp_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (*rw < 0)
+        return sb_err_errno(err, errno, "the upload's temporary file");
+    *ro = openat(s->tmp_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int saved = errno;
+    unlinkat(s->tmp_fd, name, 0);
+    if (*ro < 0) {
+        close(*rw);
+        return sb_err_errno(err, saved, "the upload's temporary file");
+    }
+    return SB_OK;
+}
+
+sb_code_t state_staging_make(state_t *s, char name[SB_UUID_LEN + 1], int *fd, sb_err_t *err)
+{
+    sb_uuid7(name);
+    if (mkdirat(s->tmp_fd, name, 0700) != 0)
+        return sb_err_errno(err, errno, "the staging folder");
+    *fd = openat(s->tmp_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd < 0) {
+        int saved = errno;
+        unlinkat(s->tmp_fd, name, AT_REMOVEDIR);
+        return sb_err_errno(err, saved, "the staging folder");
+    }
+    return SB_OK;
+}
+
+sb_code_t state_staging_keep(state_t *s, const char *name, const char *digest, sb_err_t *err)
+{
+    /* The content is synced; the rename need not be: a package lost in a crash is sent again. */
+    if (renameat2(s->tmp_fd, name, s->packages_fd, digest, RENAME_NOREPLACE) == 0)
+        return SB_OK;
+    if (errno != EEXIST)
+        return sb_err_errno(err, errno, "the package cannot be put in place");
+    state_staging_discard(s, name);
+    return SB_OK;
+}
+
+/* ---- artifacts ---- */
+
+static void archive_names(const char *id, char tmp[ARCHIVE_NAME_LEN], char final[ARCHIVE_NAME_LEN])
+{
+    snprintf(tmp, ARCHIVE_NAME_LEN, "%.2s/.%s.tmp", id + SB_UUID_LEN - 2, id);
+    snprintf(final, ARCHIVE_NAME_LEN, "%.2s/%s.tar.gz", id + SB_UUID_LEN - 2, id);
+}
+
+sb_code_t state_archive_open(state_t *s, const char *id, int *fd, sb_err_t *err)
+{
+    char tmp[ARCHIVE_NAME_LEN], final[ARCHIVE_NAME_LEN];
+
+    archive_names(id, tmp, final);
+    unlinkat(s->artifacts_fd, tmp, 0);
+    *fd = openat(s->artifacts_fd, tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+    if (*fd < 0)
+        return sb_err_errno(err, errno, "the artifacts' archive cannot be made");
+    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        int saved = errno;
+        close(*fd);
+        return sb_err_errno(err, saved, "the artifacts' archive cannot be locked");
+    }
+    return SB_OK;
+}
+
+sb_code_t state_archive_keep(state_t *s, const char *id, int *dir_fd, sb_err_t *err)
+{
+    char tmp[ARCHIVE_NAME_LEN], final[ARCHIVE_NAME_LEN], shard[3] = "";
+
+    archive_names(id, tmp, final);
+    memcpy(shard, tmp, 2);
+    *dir_fd = openat(s->artifacts_fd, shard, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*dir_fd < 0)
+        return sb_err_errno(err, errno, "the artifacts' folder");
+    if (renameat(s->artifacts_fd, tmp, s->artifacts_fd, final) == 0)
+        return SB_OK;
+    int saved = errno;
+    close(*dir_fd);
+    *dir_fd = -1;
+    return sb_err_errno(err, saved, "the artifacts' archive cannot be put in place");
+}
+
+void state_archive_discard(state_t *s, const char *id, bool kept)
+{
+    char tmp[ARCHIVE_NAME_LEN], final[ARCHIVE_NAME_LEN];
+
+    archive_names(id, tmp, final);
+    unlinkat(s->artifacts_fd, kept ? final : tmp, 0);
+}
+
+static bool is_tmp_name(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len == 1 + SB_UUID_LEN + 4 && name[0] == '.' && strcmp(name + len - 4, ".tmp") == 0;
+}
+
+/* A lock tells a living writer, of this helper or of another that shares the folder. */
+static void sweep_archive(int dir, const char *name)
+{
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(dir, name, 0);
+    close(fd);
+}
+
+static void sweep_shard(const state_t *s, int shard)
+{
+    char name[3];
+
+    snprintf(name, sizeof name, "%02x", shard);
+    int fd = openat(s->artifacts_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    DIR *dir = fdopendir(fd);
+    if (dir == NULL) {
+        close(fd);
+        return;
+    }
+    for (int i = 0; i < SHARD_MAX; i++) {
+        struct dirent *e = readdir(dir);
+        if (e == NULL)
+            break;
+        if (is_tmp_name(e->d_name))
+            sweep_archive(dirfd(dir), e->d_name);
+    }
+    closedir(dir);
+}
+
+static void on_sweep(void *ctx)
+{
+    state_t *s = ctx;
+
+    sweep_shard(s, s->shard++);
+    if (s->shard < STATE_SHARDS)
+        loop_timer_set(s->loop, &s->sweep_timer, SWEEP_PAUSE_MS);
+}
+
+void state_sweep_artifacts(state_t *s)
+{
+    s->shard = 0;
+    loop_timer_set(s->loop, &s->sweep_timer, SWEEP_PAUSE_MS);
+}
