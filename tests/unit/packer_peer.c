@@ -111,7 +111,9 @@ void peer_spawn(peer_t *p, stage_request_t *request, const int *fds, int nfds, p
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     all[0] = pair[1];
-    memcpy(all + 1, fds, sizeof(int) * (size_t)nfds);
+    for (int i = 0; i < nfds; i++) {
+        all[i + 1] = fds[i];
+    }
     request->magic = STAGE_MAGIC;
     request->seq = ++p->seq;
     peer_send(p->sock, request, sizeof(*request), all, nfds + 1);
