@@ -1,10 +1,7 @@
 /*
  * stage_peer.c - see stage_peer.h.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -190,7 +187,7 @@ void stage_peer_stop(stage_peer_t *p)
 
 typedef struct {
     int control, status, out, err, pidfd;
-    double kill_at;
+    double start, kill_at;
 } pump_t;
 
 static int job_memfd(const char *job, const char *input)
@@ -212,6 +209,7 @@ static void fill_request(const stage_peer_t *p, const stage_run_t *run, stage_re
     request->seq = p->seq;
     request->lang = run->lang;
     request->mode = run->mode;
+    request->ncgroups = run->ncgroups;
     request->cpu_seconds = run->cpu_seconds ? run->cpu_seconds : 30;
     request->memory_bytes = run->memory_bytes ? run->memory_bytes : 256 * SB_MIB;
     request->file_bytes = run->file_bytes ? run->file_bytes : 64 * SB_MIB;
@@ -225,7 +223,8 @@ static void send_request(stage_peer_t *p, const stage_run_t *run, pump_t *pump)
 {
     const char *job = run->job ? run->job : "{}";
     const char *input = run->input ? run->input : "{}";
-    int status[2], out[2], err[2], fds[STAGE_FDS_MAX], nfds = BASE_FDS + run->extra_fds;
+    int status[2], out[2], err[2], fds[STAGE_FDS_MAX],
+        nfds = BASE_FDS + (int)run->ncgroups + run->extra_fds;
     static stage_request_t request;
 
     p->seq++;
@@ -238,11 +237,11 @@ static void send_request(stage_peer_t *p, const stage_run_t *run, pump_t *pump)
     fds[2] = out[1];
     fds[3] = err[1];
     for (int i = BASE_FDS; i < nfds; i++)
-        fds[i] = fds[1];
+        fds[i] = i < BASE_FDS + (int)run->ncgroups ? run->cgroup_fd : fds[1];
     assert_int_equal(sys_send_fds(p->sock, &request, sizeof(request), fds, nfds), 0);
     for (int i = 0; i < BASE_FDS; i++)
         close(fds[i]);
-    *pump = (pump_t){p->sock, status[0], out[0], err[0], -1, 0};
+    *pump = (pump_t){p->sock, status[0], out[0], err[0], -1, 0, 0};
 }
 
 static void on_status(stage_run_t *run, pump_t *pump)
@@ -263,6 +262,7 @@ static void on_status(stage_run_t *run, pump_t *pump)
         assert_int_equal(nfds, 2);
         assert_false(run->ready);
         run->ready = true;
+        run->ready_ms = now_ms() - pump->start;
         run->out = fds[0];
         run->work = fds[1];
         if (run->kill_after_ms)
@@ -270,6 +270,7 @@ static void on_status(stage_run_t *run, pump_t *pump)
         break;
     case RUN_EXITED:
         run->ended = true;
+        run->ended_ms = now_ms() - pump->start;
         run->wstatus = report.wstatus;
         break;
     default:
@@ -349,23 +350,28 @@ static void pump_until_exit(stage_peer_t *p, stage_run_t *run, pump_t *pump)
     }
 }
 
+/* Without waiting: stops where a reader would block. */
+static void drain_pipe(int *fd, char *text, size_t *len)
+{
+    while (*fd >= 0) {
+        struct pollfd pfd = {*fd, POLLIN, 0};
+
+        if (poll(&pfd, 1, 0) != 1)
+            return;
+        on_log(fd, text, len);
+    }
+}
+
 /* What was written before the end is still in the pipes and the socket. */
 static void drain(stage_run_t *run, pump_t *pump)
 {
-    for (int *fd = &pump->out; fd <= &pump->err; fd++) {
-        while (*fd >= 0) {
-            struct pollfd pfd = {*fd, POLLIN, 0};
-
-            if (poll(&pfd, 1, 0) != 1)
-                break;
-            if (fd == &pump->out)
-                on_log(fd, run->stdout_text, &run->outlen);
-            else
-                on_log(fd, run->stderr_text, &run->errlen);
-        }
-        if (*fd >= 0)
-            close(*fd);
-    }
+    drain_pipe(&pump->out, run->stdout_text, &run->outlen);
+    drain_pipe(&pump->err, run->stderr_text, &run->errlen);
+    run->eof = pump->out < 0 && pump->err < 0;
+    if (pump->out >= 0)
+        close(pump->out);
+    if (pump->err >= 0)
+        close(pump->err);
     while (pump->status >= 0)
         on_status(run, pump);
     if (pump->pidfd >= 0)
@@ -384,9 +390,28 @@ void stage_peer_run(stage_peer_t *p, stage_run_t *run)
     run->outlen = run->errlen = 0;
     run->setup.kind = run->failed.kind = run->exited.kind = 0;
     send_request(p, run, &pump);
+    pump.start = start;
     pump_until_exit(p, run, &pump);
     run->ms = now_ms() - start;
     drain(run, &pump);
+}
+
+void stage_peer_orphan(stage_peer_t *p, stage_run_t *run)
+{
+    pump_t pump;
+
+    send_request(p, run, &pump);
+    await(pump.out);
+    on_log(&pump.out, run->stdout_text, &run->outlen);
+    assert_int_equal(kill(p->pid, SIGKILL), 0);
+    while (pump.out >= 0) {
+        await(pump.out);
+        on_log(&pump.out, run->stdout_text, &run->outlen);
+    }
+    run->stdout_text[run->outlen] = '\0';
+    run->eof = true;
+    close(pump.err);
+    close(pump.status);
 }
 
 void stage_run_close(stage_run_t *run)

@@ -34,16 +34,19 @@ typedef struct {
     const char *input;  /* NULL: "{}" */
     uint64_t memory_bytes, file_bytes;
     uint32_t cpu_seconds;
+    unsigned ncgroups;
+    int cgroup_fd;          /* passed that often */
     int extra_fds;          /* so many descriptors beyond those of the protocol */
     unsigned kill_after_ms; /* SIGKILL through the pidfd, so long after RUN_READY; 0 = never */
     /* out */
-    bool ready, ended;    /* RUN_READY, RUN_EXITED came */
-    int wstatus;          /* of the script */
-    stage_event_t failed; /* STAGE_FAILED: kind is set */
-    run_report_t setup;   /* RUN_SETUP_FAILED: kind is set */
-    stage_event_t exited; /* STAGE_EXITED */
-    int out, work;        /* result folders, -1 = none */
-    double ms;            /* from the request to STAGE_EXITED */
+    bool eof;                      /* at STAGE_EXITED nobody held a write end of the log pipes */
+    bool ready, ended;             /* RUN_READY, RUN_EXITED came */
+    int wstatus;                   /* of the script */
+    stage_event_t failed;          /* STAGE_FAILED: kind is set */
+    run_report_t setup;            /* RUN_SETUP_FAILED: kind is set */
+    stage_event_t exited;          /* STAGE_EXITED */
+    int out, work;                 /* result folders, -1 = none */
+    double ready_ms, ended_ms, ms; /* from the request to RUN_READY, RUN_EXITED, STAGE_EXITED */
     size_t outlen, errlen;
     char stdout_text[STAGE_PEER_LOG + 1];
     char stderr_text[STAGE_PEER_LOG + 1];
@@ -63,6 +66,9 @@ void stage_peer_instructions(stage_peer_t *p, const char *digest, const char *te
 
 /* Runs to the end. */
 void stage_peer_run(stage_peer_t *p, stage_run_t *run);
+/* Starts a run, waits for its first line of output, kills the stage, then waits for the end of the
+ * log pipes: out.eof. */
+void stage_peer_orphan(stage_peer_t *p, stage_run_t *run);
 void stage_run_close(stage_run_t *run);
 
 /* A file of a result folder into a static buffer; NULL: there is none. */

@@ -25,6 +25,7 @@ $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE)): $(BUILD)/tests
 	$(CC) $(LDFLAGS_ALL) -o $@ -Wl,--start-group $^ -Wl,--end-group -lcmocka $(UNIT_LIBS) -lcrypto
 
 include tests/unit/packer.mk
+include tests/unit/stage.mk
 
 .PHONY: unit
 unit: $$(UNIT_TESTS) ## build and run the unit tests
