@@ -69,7 +69,7 @@ static sb_code_t read_exec(sb_store_t *st, const sb_skey_t *key, sb_execution_t 
 {
     sb_str_t *const keep[] = {&out->status, &out->json, &out->logs};
     MDB_val k = sb_skey_val(key), val;
-    exec_value_t value;
+    exec_value_t value = {0};
     int rc = mdb_get(st->read, st->dbi[SB_DBI_EXECUTIONS], &k, &val);
 
     if (rc == MDB_NOTFOUND)
@@ -233,7 +233,7 @@ static sb_code_t get_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, exe
 sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err)
 {
     char id[SB_UUID_LEN + 1];
-    exec_value_t value;
+    exec_value_t value = {0};
     sb_skey_t key;
     MDB_txn *txn;
     sb_code_t code = write_key(e->tenant, e->id, &key, id, err);
@@ -311,7 +311,7 @@ static sb_code_t put_finished(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
 sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err)
 {
     char id[SB_UUID_LEN + 1];
-    exec_value_t value;
+    exec_value_t value = {0};
     sb_skey_t key;
     MDB_txn *txn;
     sb_code_t code = check_finish(e, err);
@@ -344,7 +344,7 @@ static sb_code_t collect_gone(sb_batch_t *b, MDB_txn *txn, const sweeper_t *who,
          rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
         unsigned char slot[LIVE_KEY_MAX + 1] = {0};
         sb_str_t parts[LIVE_PARTS];
-        exec_value_t value;
+        exec_value_t value = {0};
         uint64_t owner, ticks;
         sb_skey_t k = {.len = 0};
 
@@ -373,7 +373,7 @@ static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, in
 {
     const size_t head = SB_EXECUTION_SPLICE_AT - 1, start = sizeof(RUNNING_START) - 1;
     sb_buf_t json = SB_BUF_INIT(JSON_MAX);
-    exec_value_t value;
+    exec_value_t value = {0};
     sb_code_t code = get_exec(b, txn, key, &value, err);
     int64_t created;
 

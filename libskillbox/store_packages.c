@@ -23,8 +23,9 @@
 #include <unistd.h>
 
 #define PATH_BYTES 4096
-#define TMP_NAME   "pkg-" /* our files in tmp/ start with it; other names are none of our business \
-                           */
+#define TMP_NAME                                                                                   \
+    "pkg-" /* our files in tmp/ start with it; other names are none of our business                \
+            */
 #define COPY_BYTES (256 * 1024)
 
 bool sb_digest_valid(const char *digest)
@@ -292,7 +293,7 @@ sb_code_t sb_package_unref(sb_batch_t *b, MDB_txn *txn, const char *digest, sb_e
 {
     MDB_val key = {SB_DIGEST_LEN, (void *)(uintptr_t)digest};
     char type[256];
-    uint64_t refs;
+    uint64_t refs = 0;
     sb_code_t code = get_record(b, txn, digest, type, &refs, err);
     int rc;
 

@@ -110,7 +110,7 @@ static sb_code_t read_skill(sb_store_t *st, const char *tenant, const char *name
 {
     sb_str_t *const keep[] = {&out->json, &out->version, &out->digest, &out->run};
     char latest[SB_VERSION_MAX + 1];
-    skill_value_t value;
+    skill_value_t value = {0};
     sb_code_t code;
 
     if (wants_latest(version)) {
@@ -269,7 +269,7 @@ static sb_code_t lower_head(sb_batch_t *b, MDB_txn *txn, const char *tenant, con
                             sb_err_t *err)
 {
     char version[SB_VERSION_MAX + 1];
-    skill_value_t value;
+    skill_value_t value = {0};
     sb_skey_t key;
     MDB_val k;
     sb_buf_t element;
@@ -325,13 +325,14 @@ static bool origin_key(sb_skey_t *key, const char *tenant, const char *name, con
  */
 static sb_code_t find_same(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_err_t *err)
 {
-    skill_value_t value;
+    skill_value_t value = {0};
     sb_skey_t key;
     MDB_val k, val;
     sb_code_t code = get_version(b->st, txn, put->tenant, put->name, put->version, &value, err);
     int rc;
 
-    if (code == SB_OK && memcmp(value.digest.data, put->digest, SB_DIGEST_LEN) == 0) {
+    if (code == SB_OK && value.digest.len == SB_DIGEST_LEN &&
+        memcmp(value.digest.data, put->digest, SB_DIGEST_LEN) == 0) {
         memcpy(put->stored_version, put->version, strlen(put->version) + 1);
         return SB_OK;
     }
@@ -355,7 +356,7 @@ static sb_code_t find_same(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_
 static sb_code_t choose_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_err_t *err)
 {
     char next[SB_VERSION_MAX + 1];
-    skill_value_t value;
+    skill_value_t value = {0};
 
     memcpy(put->stored_version, put->version, strlen(put->version) + 1);
     for (int i = 0; i < BUMPS_MAX; i++) {
@@ -500,7 +501,7 @@ static sb_code_t delete_version(sb_batch_t *b, MDB_txn *txn, const char *tenant,
                                 const char *version, sb_err_t *err)
 {
     char digest[SB_DIGEST_LEN + 1], origin[SB_VERSION_MAX + 1];
-    skill_value_t value;
+    skill_value_t value = {0};
     sb_skey_t key;
     MDB_val k;
     sb_code_t code = get_version(b->st, txn, tenant, name, version, &value, err);

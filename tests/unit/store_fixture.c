@@ -20,8 +20,10 @@ int folder_setup(void **state)
     if (f == NULL)
         return -1;
     snprintf(f->top, sizeof(f->top), "/tmp/skillbox-store.XXXXXX");
-    if (mkdtemp(f->top) == NULL)
+    if (mkdtemp(f->top) == NULL) {
+        free(f);
         return -1;
+    }
     snprintf(f->path, sizeof(f->path), "%s/store", f->top);
     *state = f;
     return 0;
