@@ -17,6 +17,7 @@
 #include "../libskillbox/names.h"
 #include "jobfile.h"
 #include "report.h"
+#include "rlimits.h"
 #include "sys.h"
 
 #define PACKAGE     "/sandbox/scripts"
@@ -109,6 +110,8 @@ static int put_instructions(launch_t *l)
         return 0;
     if (fstat(l->run->instructions, &st) != 0)
         return -1;
+    if (st.st_size == 0) /* there are none, or too many for one string */
+        return 0;
     return put_env_file(l, "SKILL_INSTRUCTIONS", l->run->instructions, 0, (uint64_t)st.st_size);
 }
 
@@ -341,10 +344,15 @@ static int step_stdio(void *ctx)
     return set_stdio(ctx);
 }
 
+static int step_memory(void *ctx)
+{
+    return rlimits_before_exec(((launch_t *)ctx)->run->request);
+}
+
 static const step_t steps[] = {
     {"session", step_session},  {"signals", step_signals}, {"job", step_job},
     {"interpreter", step_argv}, {"target", step_target},   {"environment", step_env},
-    {"files", step_files},      {"stdio", step_stdio},
+    {"files", step_files},      {"stdio", step_stdio},     {"memory limit", step_memory},
 };
 
 void launch_script(const run_t *run, int to_init)

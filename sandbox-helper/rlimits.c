@@ -7,6 +7,14 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#define SANITIZED __has_feature(address_sanitizer)
+#else
+#define SANITIZED 0
+#endif
+
 /*
  * Without a memory cgroup shared mappings are charged to nobody: address space is the
  * only bound left, a generous one, and not for node, which reserves gigabytes it never
@@ -34,20 +42,38 @@ static int set_limit(int resource, rlim_t value)
     return setrlimit((__rlimit_resource_t)resource, &limit);
 }
 
+typedef struct {
+    int resource;
+    rlim_t value;
+} limit_t;
+
+static int set_limits(const limit_t *limits, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (set_limit(limits[i].resource, limits[i].value) != 0)
+            return -1;
+    return 0;
+}
+
+static int limit_memory(const stage_request_t *request)
+{
+    const limit_t limits[] = {
+        {RLIMIT_DATA, request->memory_bytes}, /* heap and private mappings */
+        {RLIMIT_AS, address_space(request)},
+    };
+
+    return set_limits(limits, COUNT(limits));
+}
+
 int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
 {
-    const struct {
-        int resource;
-        rlim_t value;
-    } limits[] = {
-        {RLIMIT_DATA, request->memory_bytes}, /* heap and private mappings; not AS, see above */
-        {RLIMIT_AS, address_space(request)},
+    const limit_t limits[] = {
         {RLIMIT_STACK, 8 * SB_MIB},
         {RLIMIT_CPU, request->cpu_seconds},  /* hard, too: SIGXCPU can be caught */
         {RLIMIT_FSIZE, request->file_bytes}, /* sparse files: a tmpfs does not count holes */
         {RLIMIT_NPROC, config->nproc},       /* counted per user namespace since Linux 5.14 */
-        {RLIMIT_NOFILE, config->nofile}, /* bounds what is in flight in sockets and pipes, too */
-        {RLIMIT_CORE, 1},                /* not 0: a core_pattern pipe starts despite of 0 */
+        {RLIMIT_NOFILE, config->nofile},     /* bounds what is in flight in sockets, too */
+        {RLIMIT_CORE, 1},                    /* not 0: a core_pattern pipe starts despite of 0 */
         {RLIMIT_MEMLOCK, 64 * SB_KIB},
         {RLIMIT_SIGPENDING, 1024},
         {RLIMIT_MSGQUEUE, 0},
@@ -55,8 +81,12 @@ int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
         {RLIMIT_NICE, 0},
     };
 
-    for (size_t i = 0; i < COUNT(limits); i++)
-        if (set_limit(limits[i].resource, limits[i].value) != 0)
-            return -1;
-    return 0;
+    if (!SANITIZED && limit_memory(request) != 0)
+        return -1;
+    return set_limits(limits, COUNT(limits));
+}
+
+int rlimits_before_exec(const stage_request_t *request)
+{
+    return SANITIZED ? limit_memory(request) : 0;
 }

@@ -9,4 +9,10 @@
 /* Hard and soft limits of the calling process and its descendants; 0 or -1 with errno. */
 int rlimits_apply(const stage_config_t *config, const stage_request_t *request);
 
+/*
+ * What rlimits_apply() had to leave to the last moment before execve(2): nothing, but
+ * AddressSanitizer's own terabytes of mappings are over any memory limit.
+ */
+int rlimits_before_exec(const stage_request_t *request);
+
 #endif

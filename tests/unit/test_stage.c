@@ -590,8 +590,12 @@ static void what_does_not_fit_execve_fails_at_exec(void **state)
     strcpy(job + len, "]}");
     start_over(STAGE_BASH, "echo ran\n");
     run.job = job;
-    run_setup_fails("exec", E2BIG);
+    stage_peer_run(&stage, &run);
     free(job);
+    assert_string_equal(run.setup.failed_step, "exec");
+    assert_int_equal(run.setup.failed_errno, E2BIG);
+    assert_false(run.ended);
+    stage_run_close(&run);
 }
 
 static void a_stage_that_cannot_work_says_why(void **state)
