@@ -326,6 +326,12 @@ def test_download_overwrites_only_by_force(fake, tmp_path):
     assert (tmp_path / "out/b").read_text() == "new" and target.read_text() == "precious"
 
 
+def test_json_is_indented_on_a_terminal_with_its_digits(fake):
+    fake.answers["/v1/executions"] = (200, {}, b'{"execution_id":"x","output":{"a":[1.10,{}],"b":"{,"},"status":"success"}')
+    out = on_a_terminal("run", "x", "--server", fake.url, env={"NO_COLOR": "1"})[1].decode().replace("\r\n", "\n")
+    assert '{\n  "a": [\n    1.10,\n    {}\n  ],\n  "b": "{,"\n}\n' in out
+
+
 def test_progress_is_for_terminals_only(fake):
     fake.answer("/v1/executions", answer_with(output=1))
     assert "\r" not in cli("run", "x", "--server", fake.url).stderr
@@ -343,7 +349,22 @@ def test_run_sends_what_it_is_told(fake, tmp_path):
     assert json.loads(fake.requests[0][3]) == {
         "skill": "x", "version": "1.2.3", "input": {"n": [1, None]}, "script": "s.py", "args": ["-v", ""],
         "env": {"A": "b=c"}, "timeout_ms": 90000, "stdin": "hello", "files": {"data.bin": "AP8=", "other": "AP8="}}
-    assert result.stdout == '{"a":1}\n'
+    assert json.loads(result.stdout) == {"a": 1}
+
+
+def test_numbers_keep_all_their_digits(fake):
+    number = "[0.1, 1.0, 1e400, 123456789012345678901234567890, -0]"
+    fake.answer("/v1/executions", b'{"execution_id":"x","output":' + number.encode() + b',"status":"success"}')
+    result = works(cli("run", "x", "--server", fake.url, "--input", number))
+    assert fake.requests[0][3] == b'{"skill":"x","input":' + number.encode() + b"}"
+    assert result.stdout == number + "\n"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,]", "01", "+1", ".5", "1.", "nul", '"\\x"', '"\\u12g4"', '{"a" 1}', "1 2",
+                                  "'a'", "{1:2}", "[" * 1001 + "]" * 1001, '"a', '"\t"', "NaN", "[1}"])
+def test_input_that_is_not_json_is_not_sent(fake, text):
+    fails(cli("run", "x", "--server", fake.url, "--input", text), 2, "--input is not JSON")
+    assert fake.requests == []
 
 
 def test_run_sends_no_input_unless_told(fake):

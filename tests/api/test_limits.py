@@ -30,8 +30,7 @@ def test_a_full_queue_is_503_with_retry_after(make_gateway, pool, slow):
     watch.wait_for(lambda: running(gw)["running"] == 1, 10, "the first run does not start")
     second = pool.submit(gw.run, "sleep", input={"s": 0}, key=key)
     watch.wait_for(lambda: running(gw)["queued"] == 1, 10, "the second run does not wait")
-    body = check.error(gw.execute("sleep", input={"s": 0}), 503, "overloaded")
-    assert "queue" in body["message"].lower()
+    check.error(gw.execute("sleep", input={"s": 0}), 503, "overloaded")
     assert first.result(60)["status"] == "success"
     waited = second.result(60)
     assert waited["status"] == "success"

@@ -12,10 +12,10 @@ from harness import check
 from harness.packages import entry, make_zip, skill, skill_md
 
 
-def refused(gateway, package, *words, status=(400, 413, 422)):
+def refused(gateway, package, *words, own=""):
     answer = gateway.upload(package)
-    assert answer.status_code in status, f"{answer.status_code} {answer.text[:300]}"
-    body = check.error(answer, answer.status_code)
+    assert answer.status_code in (400, 413, 422), f"{answer.status_code} {answer.text[:300]}"
+    body = check.error(answer, answer.status_code, own=own)
     text = answer.text.lower()
     for word in words:
         assert word.lower() in text, f"{word!r} is not in {answer.text[:600]}"
@@ -53,7 +53,7 @@ def test_junk_is_dropped(gateway):
 @pytest.mark.parametrize("path", ["../evil", "a/../../evil", "/etc/evil", "a\\b", "..\\evil",
                                   "C:\\evil", "a//../..//evil", "./../evil"])
 def test_paths_that_leave_the_package_are_refused(gateway, path):
-    refused(gateway, raw_zip(*files_of("slip", **{path: b"x"})))
+    refused(gateway, raw_zip(*files_of("slip", **{path: b"x"})), own=path if path.startswith("/") else "")
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../etc/passwd", "sub/../../x", "missing"])

@@ -21,13 +21,13 @@ def compact(text):
     return text.strip() == json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
 
 
-def error(answer, status, slug=None, *, request_id=True):
-    """The contract's form of an error; returns its JSON."""
+def error(answer, status, slug=None, *, own=""):
+    """The contract's form of an error; returns its JSON.  own: a path of the client's in it."""
     assert answer.status_code == status, f"{answer.status_code} {answer.text[:500]}"
-    return error_parts(status, answer.headers, answer.text, slug, request_id)
+    return error_parts(status, answer.headers, answer.text.replace(own, "") if own else answer.text, slug)
 
 
-def error_parts(status, headers, text, slug=None, request_id=True):
+def error_parts(status, headers, text, slug=None):
     assert headers.get("Content-Type") == JSON_TYPE, headers.get("Content-Type")
     body = json.loads(text)
     assert set(body) <= {"error", "message", "details"}, body
@@ -35,8 +35,7 @@ def error_parts(status, headers, text, slug=None, request_id=True):
     assert isinstance(body["message"], str) and len(body["message"]) > 3
     # Nothing of the host's file system and no trace of a stack.
     assert not re.search(r"/(tmp|work|home|usr|var|etc|root)/|Traceback|\.c:\d", text), text
-    if request_id:
-        assert headers.get("X-Request-ID")
+    assert headers.get("X-Request-ID")
     if status == 401:
         assert headers["WWW-Authenticate"].startswith("Bearer")
     if status == 405:
