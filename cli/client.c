@@ -11,6 +11,7 @@
 #include <curl/curl.h>
 
 #include "cli.h"
+#include "jsontext.h"
 #include "output.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
@@ -240,16 +241,37 @@ void sb_reply_free(sb_reply_t *reply)
     sb_buf_free(&reply->body);
 }
 
-json_t *sb_reply_json(const sb_reply_t *reply)
+json_t *sb_reply_json(const sb_reply_t *reply, const char *without)
 {
-    const char *text = reply->body.data != NULL ? reply->body.data : "";
+    const char *text = reply->body.data != NULL ? reply->body.data : "", *value;
+    sb_buf_t rest = SB_BUF_INIT(REPLY_MAX);
+    size_t value_len;
     json_error_t e;
-    json_t *v = json_loadb(text, reply->body.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
 
+    if (without != NULL && sb_jtext_member(text, reply->body.len, without, &value, &value_len)) {
+        sb_buf_add(&rest, text, (size_t)(value - text));
+        sb_buf_str(&rest, "null");
+        sb_buf_add(&rest, value + value_len, reply->body.len - (size_t)(value - text) - value_len);
+    } else {
+        sb_buf_add(&rest, text, reply->body.len);
+    }
+    json_t *v = json_loadb(rest.data != NULL ? rest.data : "", rest.len,
+                           JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    sb_buf_free(&rest);
     if (v == NULL) {
-        sb_say_error("the server's answer is not JSON: %s", e.text);
+        sb_say_error("the server's answer can't be read: %s", e.text);
     }
     return v;
+}
+
+bool sb_reply_print(const sb_reply_t *reply)
+{
+    if (reply->body.data == NULL || !sb_jtext_valid(reply->body.data, reply->body.len)) {
+        sb_say_error("the server's answer is not JSON");
+        return false;
+    }
+    sb_print_json_text(stdout, reply->body.data, reply->body.len);
+    return true;
 }
 
 /* ---- what a refusal means ---- */

@@ -60,8 +60,11 @@ sb_code_t sb_call(const sb_server_t *server, const sb_call_t *call, sb_reply_t *
                   sb_err_t *err);
 void sb_reply_free(sb_reply_t *reply);
 
-/* The body as JSON; NULL (and a message on stderr) when it is none. */
-json_t *sb_reply_json(const sb_reply_t *reply);
+/* The body as JSON, a member called `without` left out (NULL: none); NULL (and a message on
+ * stderr) when it is none. */
+json_t *sb_reply_json(const sb_reply_t *reply, const char *without);
+/* Prints the body, which must be JSON, as it came; false and a message when it is none. */
+bool sb_reply_print(const sb_reply_t *reply);
 
 /*
  * What commands do with a call that must be a 2xx: performs it, prints the

@@ -36,18 +36,11 @@ static int get(const sb_args_t *args, const char *suffix, sb_reply_t *reply)
 static int run_show(const sb_args_t *args)
 {
     sb_reply_t reply;
-    json_t *record = NULL;
     int rc = get(args, "", &reply);
 
-    if (rc == EXIT_OK) {
-        record = sb_reply_json(&reply);
-        if (record != NULL) {
-            sb_print_json(stdout, record);
-        } else {
-            rc = EXIT_FAILED;
-        }
+    if (rc == EXIT_OK && !sb_reply_print(&reply)) {
+        rc = EXIT_FAILED;
     }
-    json_decref(record);
     sb_reply_free(&reply);
     return rc;
 }

@@ -44,9 +44,9 @@ static int run_health(const sb_args_t *args)
         sb_reply_free(&reply);
         return EXIT_UNREACHABLE;
     }
-    answer = sb_reply_json(&reply);
+    answer = sb_reply_json(&reply, NULL);
     if (answer != NULL && sb_args_flag(args, "json")) {
-        sb_print_json(stdout, answer);
+        sb_reply_print(&reply);
     } else if (answer != NULL) {
         print_check("status", json_object_get(answer, "status"));
         json_object_foreach(json_object_get(answer, "checks"), name, v)

@@ -115,8 +115,9 @@ static sb_code_t find_helper(const char *given, const char *own, sb_install_t *o
 
 static sb_code_t find_module(const char *given, const char *own, sb_install_t *out, sb_err_t *err)
 {
+    static const char installed[] = SB_PREFIX "/lib/nginx/modules";
     char beside[SB_STATE_PATH_MAX + 16];
-    const char *const folders[] = {beside, SB_PREFIX "/lib/nginx/modules", "/usr/lib/nginx/modules",
+    const char *const folders[] = {beside, installed, "/usr/lib/nginx/modules",
                                    "/usr/share/nginx/modules", NULL};
 
     out->module[0] = '\0';

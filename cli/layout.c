@@ -16,8 +16,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define SOCKET_NAME "run/helper.sock"
-
 /* Quotes, backslash and $ mean something in nginx.conf and YAML, ':' inside unix:... */
 static sb_code_t check_characters(const char *dir, sb_err_t *err)
 {
@@ -35,7 +33,7 @@ static sb_code_t check_characters(const char *dir, sb_err_t *err)
 static sb_code_t check_path(const char *dir, sb_err_t *err)
 {
     struct sockaddr_un *un = NULL;
-    size_t max = sizeof(un->sun_path) - sizeof("/" SOCKET_NAME);
+    size_t max = sizeof(un->sun_path) - sizeof("/" SB_SOCKET_NAME);
 
     if (strlen(dir) > max) {
         return sb_err_set(err, SB_EINVAL,

@@ -20,7 +20,8 @@
 #include "install.h"
 #include "state.h"
 
-#define SB_USER_MAX 32
+#define SB_USER_MAX    32
+#define SB_SOCKET_NAME "run/helper.sock"
 
 typedef struct {
     char name[SB_USER_MAX + 1];

@@ -12,9 +12,11 @@
 
 #include "../libskillbox/buf.h"
 #include "../libskillbox/units.h"
+#include "jsontext.h"
 #include "options.h"
 
-static void say(const char *prefix, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void say(const char *prefix, const char *fmt,
+                                                      va_list ap)
 {
     char text[2048];
 
@@ -119,23 +121,30 @@ void sb_print_log(FILE *out, const char *s, size_t len)
     }
 }
 
-static int to_file(const char *data, size_t len, void *ctx)
+void sb_print_json_text(FILE *out, const char *text, size_t len)
 {
-    return fwrite(data, 1, len, ctx) == len ? 0 : -1;
+    sb_buf_t pretty = SB_BUF_INIT(SIZE_MAX);
+
+    if (!isatty(fileno(out))) {
+        fwrite(text, 1, len, out);
+        fputc('\n', out);
+        return;
+    }
+    sb_jtext_indent(&pretty, text, len);
+    if (sb_buf_ok(&pretty) && pretty.data != NULL) {
+        /* JSON escapes C0, but neither DEL nor C1 */
+        sb_print_safe(out, pretty.data, pretty.len, true);
+        fputc('\n', out);
+    }
+    sb_buf_free(&pretty);
 }
 
 void sb_print_json(FILE *out, const json_t *value)
 {
-    if (!isatty(fileno(out))) {
-        json_dump_callback(value, to_file, out, JSON_ENCODE_ANY | JSON_COMPACT);
-        fputc('\n', out);
-        return;
-    }
-    /* jansson escapes C0, but neither DEL nor C1 */
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_INDENT(2));
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+
     if (text != NULL) {
-        sb_print_safe(out, text, strlen(text), true);
-        fputc('\n', out);
+        sb_print_json_text(out, text, strlen(text));
     }
     free(text);
 }

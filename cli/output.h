@@ -34,8 +34,10 @@ bool sb_output_format(const struct sb_args_s *args, bool *json);
 void sb_print_safe(FILE *out, const char *s, size_t len, bool lines);
 /* A script's log: as it is into files and pipes, made safe on a terminal.  Ends with a newline. */
 void sb_print_log(FILE *out, const char *s, size_t len);
-/* Pretty on a terminal, compact when piped. */
+/* Indented on a terminal, on one line when piped. */
 void sb_print_json(FILE *out, const json_t *value);
+/* The same of (valid) JSON text, with all its digits. */
+void sb_print_json_text(FILE *out, const char *text, size_t len);
 
 /* Rows of cells, first row the header; columns as wide as their widest cell. */
 #define SB_TABLE_COLUMNS 8

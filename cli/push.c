@@ -299,14 +299,14 @@ static int upload(const sb_args_t *args, const source_t *s, int fd, int64_t len)
     call.body_len = len;
     call.progress = s->path;
     rc = sb_call_checked(&server, &call, &reply);
-    if (rc == EXIT_OK) {
-        answer = sb_reply_json(&reply);
-        if (answer == NULL) {
-            rc = EXIT_FAILED;
-        } else if (sb_args_flag(args, "json")) {
-            sb_print_json(stdout, answer);
-        } else {
+    if (rc == EXIT_OK && sb_args_flag(args, "json")) {
+        rc = sb_reply_print(&reply) ? EXIT_OK : EXIT_FAILED;
+    } else if (rc == EXIT_OK) {
+        answer = sb_reply_json(&reply, NULL);
+        if (answer != NULL) {
             print_pushed(answer, reply.status);
+        } else {
+            rc = EXIT_FAILED;
         }
         json_decref(answer);
     }

@@ -15,6 +15,7 @@
 #include "cli.h"
 #include "client.h"
 #include "download.h"
+#include "jsontext.h"
 #include "output.h"
 
 static const sb_option_t run_options[] = {
@@ -32,6 +33,8 @@ static const sb_option_t run_options[] = {
     {"json", NULL, "print the server's whole answer", false},
     {NULL, NULL, NULL, false},
 };
+
+#define BODY_MAX (64 * SB_MIB) /* the server has a bound of its own */
 
 /* ---- the request ---- */
 
@@ -77,12 +80,12 @@ static char *read_value(const char *value, size_t *len)
     return strdup(value);
 }
 
-static bool put_input(json_t *body, const char *value)
+/* Appends the input to the body (text of an object), as it was written. */
+static bool add_input(sb_buf_t *body, const char *value)
 {
-    json_error_t e;
-    json_t *input;
     size_t len;
     char *text;
+    bool ok;
 
     if (value == NULL) {
         return true;
@@ -91,13 +94,17 @@ static bool put_input(json_t *body, const char *value)
     if (text == NULL) {
         return false;
     }
-    input = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    free(text);
-    if (input == NULL) {
-        sb_say_error("--input is not JSON: line %d: %s", e.line, e.text);
-        return false;
+    ok = sb_jtext_valid(text, len);
+    if (ok) {
+        body->data[--body->len] = '\0'; /* the closing brace */
+        sb_json_key(body, "input");
+        sb_buf_add(body, text, len);
+        sb_buf_char(body, '}');
+    } else {
+        sb_say_error("--input is not JSON");
     }
-    return json_object_set_new(body, "input", input) == 0;
+    free(text);
+    return ok;
 }
 
 static bool put_stdin(json_t *body, const char *value)
@@ -245,28 +252,48 @@ static bool put_timeout(json_t *body, const char *value)
     return json_object_set_new(body, "timeout_ms", json_integer(ms)) == 0;
 }
 
-/* The request's body as text; NULL after a message. */
-static char *request_body(const sb_args_t *args)
+/* Everything but the input. */
+static json_t *request_object(const sb_args_t *args)
+{
+    json_t *body = json_object();
+
+    if (put_string(body, "skill", sb_args_operand(args, 0)) &&
+        put_string(body, "version", sb_args_get(args, "version")) &&
+        put_string(body, "script", sb_args_get(args, "script")) &&
+        put_string(body, "module", sb_args_get(args, "module")) &&
+        put_timeout(body, sb_args_get(args, "timeout")) && put_args(body, args) &&
+        put_env(body, args) && put_stdin(body, sb_args_get(args, "stdin")) &&
+        put_files(body, args)) {
+        return body;
+    }
+    json_decref(body);
+    return NULL;
+}
+
+/* The request's body; false after a message. */
+static bool request_body(const sb_args_t *args, sb_buf_t *out)
 {
     const char *input = sb_args_get(args, "input"), *in = sb_args_get(args, "stdin");
-    json_t *body = json_object();
-    char *text = NULL;
+    json_t *object;
+    char *text;
 
     if (input != NULL && in != NULL && strcmp(input, "-") == 0 && strcmp(in, "-") == 0) {
         sb_say_error("--input and --stdin can't both be read from stdin");
-    } else if (sb_args_get(args, "script") != NULL && sb_args_get(args, "module") != NULL) {
-        sb_say_error("name either --script or --module");
-    } else if (put_string(body, "skill", sb_args_operand(args, 0)) &&
-               put_string(body, "version", sb_args_get(args, "version")) &&
-               put_string(body, "script", sb_args_get(args, "script")) &&
-               put_string(body, "module", sb_args_get(args, "module")) &&
-               put_timeout(body, sb_args_get(args, "timeout")) && put_args(body, args) &&
-               put_env(body, args) && put_input(body, input) && put_stdin(body, in) &&
-               put_files(body, args)) {
-        text = json_dumps(body, JSON_COMPACT);
+        return false;
     }
-    json_decref(body);
-    return text;
+    if (sb_args_get(args, "script") != NULL && sb_args_get(args, "module") != NULL) {
+        sb_say_error("name either --script or --module");
+        return false;
+    }
+    object = request_object(args);
+    if (object == NULL) {
+        return false;
+    }
+    text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    sb_buf_str(out, text != NULL ? text : "");
+    free(text);
+    return out->len > 0 && add_input(out, input) && sb_buf_ok(out);
 }
 
 /* ---- the answer ---- */
@@ -284,18 +311,20 @@ static void print_files(const json_t *files)
     }
 }
 
-static void print_answer(const json_t *answer)
+/* answer: all but the output, which is printed as it came. */
+static void print_answer(const sb_reply_t *reply, const json_t *answer)
 {
-    const json_t *output = json_object_get(answer, "output"),
-                 *logs = json_object_get(answer, "logs");
+    const json_t *logs = json_object_get(answer, "logs");
     const char *status = json_string_value(json_object_get(answer, "status"));
     const char *error = json_string_value(json_object_get(answer, "error"));
     const char *id = json_string_value(json_object_get(answer, "execution_id"));
     const json_t *files = json_object_get(answer, "files_list");
+    const char *output;
+    size_t output_len;
 
     sb_print_log(stderr, json_string_value(logs), json_string_length(logs));
-    if (output != NULL) {
-        sb_print_json(stdout, output);
+    if (sb_jtext_member(reply->body.data, reply->body.len, "output", &output, &output_len)) {
+        sb_print_json_text(stdout, output, output_len);
         fflush(stdout);
     }
     sb_say("%s in %lld ms%s%s, execution %s", status != NULL ? status : "?",
@@ -307,7 +336,7 @@ static void print_answer(const json_t *answer)
     }
 }
 
-static int use_answer(const sb_args_t *args, const json_t *answer)
+static int use_answer(const sb_args_t *args, const sb_reply_t *reply, const json_t *answer)
 {
     const char *status = json_string_value(json_object_get(answer, "status"));
     const char *url = json_string_value(json_object_get(answer, "files_url"));
@@ -315,10 +344,10 @@ static int use_answer(const sb_args_t *args, const json_t *answer)
     int rc = status != NULL && strcmp(status, "success") == 0 ? EXIT_OK : EXIT_FAILED;
 
     if (sb_args_flag(args, "json")) {
-        sb_print_json(stdout, answer);
+        sb_reply_print(reply);
         fflush(stdout);
     } else {
-        print_answer(answer);
+        print_answer(reply, answer);
     }
     if (dir != NULL && url != NULL) {
         int got = sb_download(url, dir, sb_args_flag(args, "force"));
@@ -333,31 +362,31 @@ static int use_answer(const sb_args_t *args, const json_t *answer)
 static int run_run(const sb_args_t *args)
 {
     sb_call_t call = SB_CALL("POST", "/v1/executions");
+    sb_buf_t body = SB_BUF_INIT(BODY_MAX);
     sb_server_t server;
     sb_reply_t reply;
     json_t *answer;
-    char *body;
     int rc = sb_server_checked(args, &server);
 
     if (rc != EXIT_OK) {
         return rc;
     }
-    body = request_body(args);
-    if (body == NULL) {
+    if (!request_body(args, &body)) {
+        sb_buf_free(&body);
         return EXIT_USAGE;
     }
     call.content_type = "application/json";
-    call.body = body;
-    call.body_len = (int64_t)strlen(body);
+    call.body = body.data;
+    call.body_len = (int64_t)body.len;
     call.progress = "running";
     rc = sb_call_checked(&server, &call, &reply);
     if (rc == EXIT_OK) {
-        answer = sb_reply_json(&reply);
-        rc = answer != NULL ? use_answer(args, answer) : EXIT_FAILED;
+        answer = sb_reply_json(&reply, "output");
+        rc = answer != NULL ? use_answer(args, &reply, answer) : EXIT_FAILED;
         json_decref(answer);
     }
     sb_reply_free(&reply);
-    free(body);
+    sb_buf_free(&body);
     return rc;
 }
 

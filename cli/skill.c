@@ -30,25 +30,30 @@ static bool skill_path(char *out, size_t size, const char *name, const char *ver
            sb_path_build(out, size, head, version, "");
 }
 
-/* GETs path and gives its JSON; NULL after a message, *rc is the exit status. */
-static json_t *get_json(const sb_args_t *args, const char *path, int *rc)
+/* GETs path and prints what it gives: as it came, or by `print`.  The exit status. */
+static int get_and_print(const sb_args_t *args, const char *path, bool json,
+                         bool (*print)(const json_t *))
 {
     sb_call_t call = SB_CALL("GET", path);
     json_t *value = NULL;
     sb_server_t server;
     sb_reply_t reply;
+    int rc = sb_server_checked(args, &server);
 
-    *rc = sb_server_checked(args, &server);
-    if (*rc != EXIT_OK) {
-        return NULL;
+    if (rc != EXIT_OK) {
+        return rc;
     }
     call.timeout_ms = CALL_MS;
-    *rc = sb_call_checked(&server, &call, &reply);
-    if (*rc == EXIT_OK && (value = sb_reply_json(&reply)) == NULL) {
-        *rc = EXIT_FAILED;
+    rc = sb_call_checked(&server, &call, &reply);
+    if (rc == EXIT_OK && json) {
+        rc = sb_reply_print(&reply) ? EXIT_OK : EXIT_FAILED;
+    } else if (rc == EXIT_OK) {
+        value = sb_reply_json(&reply, NULL);
+        rc = value != NULL && print(value) ? EXIT_OK : EXIT_FAILED;
     }
+    json_decref(value);
     sb_reply_free(&reply);
-    return value;
+    return rc;
 }
 
 /* ---- list ---- */
@@ -95,24 +100,12 @@ static bool print_skills(const json_t *skills)
 
 static int run_list(const sb_args_t *args)
 {
-    json_t *skills;
     bool json;
-    int rc;
 
     if (!sb_output_format(args, &json)) {
         return EXIT_USAGE;
     }
-    skills = get_json(args, "/v1/skills", &rc);
-    if (skills == NULL) {
-        return rc;
-    }
-    if (json) {
-        sb_print_json(stdout, skills);
-    } else if (!print_skills(skills)) {
-        rc = EXIT_FAILED;
-    }
-    json_decref(skills);
-    return rc;
+    return get_and_print(args, "/v1/skills", json, print_skills);
 }
 
 const sb_command_t cmd_skill_list = {
@@ -140,7 +133,7 @@ static void print_text(const char *label, const json_t *value)
     }
 }
 
-static void print_skill(const json_t *skill)
+static bool print_skill(const json_t *skill)
 {
     static const char *const members[] = {"name",          "version", "description", "lang",
                                           "mode",          "status",  "entrypoint",  "license",
@@ -160,31 +153,20 @@ static void print_skill(const json_t *skill)
         putchar('\n');
         sb_print_log(stdout, text, strlen(text));
     }
+    return true;
 }
 
 static int run_show(const sb_args_t *args)
 {
     const char *version = sb_args_operand(args, 1);
     char path[SB_URL_MAX];
-    json_t *skill;
     bool json;
-    int rc;
 
     if (!sb_output_format(args, &json) || !skill_path(path, sizeof(path), sb_args_operand(args, 0),
                                                       version != NULL ? version : "latest")) {
         return EXIT_USAGE;
     }
-    skill = get_json(args, path, &rc);
-    if (skill == NULL) {
-        return rc;
-    }
-    if (json) {
-        sb_print_json(stdout, skill);
-    } else {
-        print_skill(skill);
-    }
-    json_decref(skill);
-    return rc;
+    return get_and_print(args, path, json, print_skill);
 }
 
 const sb_command_t cmd_skill_show = {

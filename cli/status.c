@@ -28,7 +28,7 @@ static json_t *ask_ready(const sb_state_t *state)
     memcpy(server.url, state->url, sizeof(state->url));
     call.timeout_ms = CALL_MS;
     if (sb_call(&server, &call, &reply, NULL) == SB_OK) {
-        answer = sb_reply_json(&reply);
+        answer = sb_reply_json(&reply, NULL);
     }
     sb_reply_free(&reply);
     return answer != NULL ? answer : json_null();

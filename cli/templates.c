@@ -51,7 +51,7 @@ static const char nginx_text[] =
     "\n"
     "        location / {\n"
     "            skillbox              on;\n"
-    "            skillbox_pass         \"unix:@dir@/run/helper.sock\";\n"
+    "            skillbox_pass         \"unix:@dir@/" SB_SOCKET_NAME "\";\n"
     "            skillbox_max_package  50m;\n"
     "        }\n"
     "    }\n"
@@ -60,7 +60,7 @@ static const char nginx_text[] =
 static const char helper_text[] = "# Written by `skillbox up`; written anew each time it starts.  "
                                   "conf/helper.yaml has all keys.\n"
                                   "\n"
-                                  "listen: \"@dir@/run/helper.sock\"\n"
+                                  "listen: \"@dir@/" SB_SOCKET_NAME "\"\n"
                                   "@users@"
                                   "state_dir: \"@dir@/helper\"\n"
                                   "artifacts: \"@dir@/artifacts\"\n";

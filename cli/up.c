@@ -158,37 +158,38 @@ static int start(const sb_args_t *args, sb_layout_t *l, sb_state_t *state, int p
     return print_result(args, l, state, key, was_running);
 }
 
+/* The signals that end `up --foreground`, from now on only to be read from the descriptor. */
+static int open_signals(void)
+{
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    return signalfd(-1, &signals, SFD_CLOEXEC);
+}
+
 static int run_up(const sb_args_t *args)
 {
     sb_layout_t layout;
     sb_state_t state = {.port = 0};
-    sigset_t signals;
     sb_err_t err;
     int port, lock, rc, sigfd = -1;
 
     if (!parse_port(sb_args_get(args, "port"), &port)) {
         return EXIT_USAGE;
     }
-    if (sb_layout_open(sb_state_folder(args), &layout, &err) != SB_OK) {
+    if (sb_layout_open(sb_state_folder(args), &layout, &err) != SB_OK ||
+        (lock = sb_state_lock(layout.dir, &err)) < 0) {
         sb_say_err(&err);
         return EXIT_FAILED;
     }
-    if (sb_args_flag(args, "foreground")) {
-        /* before anything is started: a signal while starting is served right after */
-        sigemptyset(&signals);
-        sigaddset(&signals, SIGINT);
-        sigaddset(&signals, SIGTERM);
-        sigaddset(&signals, SIGHUP);
-        sigprocmask(SIG_BLOCK, &signals, NULL);
-        sigfd = signalfd(-1, &signals, SFD_CLOEXEC);
-        if (sigfd < 0) {
-            sb_say_error("signalfd: %s", strerror(errno));
-            return EXIT_FAILED;
-        }
-    }
-    lock = sb_state_lock(layout.dir, &err);
-    if (lock < 0) {
-        sb_say_err(&err);
+    /* before anything is started: a signal while starting is served right after */
+    if (sb_args_flag(args, "foreground") && (sigfd = open_signals()) < 0) {
+        sb_say_error("signalfd: %s", strerror(errno));
+        close(lock);
         return EXIT_FAILED;
     }
     rc = start(args, &layout, &state, port);

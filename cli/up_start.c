@@ -16,6 +16,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -200,30 +201,70 @@ static bool is_ready(const sb_state_t *state, char *reason, size_t size)
     return ready;
 }
 
-static sb_code_t wait_ready(const sb_state_t *state, sb_err_t *err)
+static bool try_connect(void *ctx, int out_fd)
+{
+    const sb_layout_t *l = ctx;
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)out_fd;
+    snprintf(un.sun_path, sizeof(un.sun_path), "%.*s/" SB_SOCKET_NAME,
+             (int)(sizeof(un.sun_path) - sizeof("/" SB_SOCKET_NAME)), l->dir);
+    return fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0;
+}
+
+/*
+ * The helper listens when it can work.  nginx is started after that: its workers would
+ * remember a helper that is not there for a moment, each for itself.
+ */
+static bool helper_listens(const sb_layout_t *l, const sb_state_t *state, char *reason, size_t size)
+{
+    char none[1];
+
+    (void)state;
+    snprintf(reason, size, "the helper does not listen");
+    return sb_proc_call_as(l->worker.uid, l->worker.gid, try_connect, (void *)l, none,
+                           sizeof(none));
+}
+
+static bool gateway_is_ready(const sb_layout_t *l, const sb_state_t *state, char *reason,
+                             size_t size)
+{
+    (void)l;
+    return is_ready(state, reason, size);
+}
+
+typedef bool (*ready_fn)(const sb_layout_t *l, const sb_state_t *state, char *reason, size_t size);
+
+/* Asks until it is so; gives up when a process that was started ends, or after READY_WAIT_MS. */
+static sb_code_t wait_until(ready_fn ready, const sb_layout_t *l, const sb_state_t *state,
+                            sb_err_t *err)
 {
     char reason[512] = "";
     struct timespec begin, now;
     sb_progress_t progress;
+    bool helper, nginx, done;
 
     clock_gettime(CLOCK_MONOTONIC, &begin);
     sb_progress_start(&progress);
     do {
-        if (!sb_proc_alive(&state->helper) || !sb_proc_alive(&state->nginx)) {
-            sb_progress_end(&progress);
-            return sb_err_set(err, SB_ESYSTEM, "%s ended while it was starting",
-                              sb_proc_alive(&state->helper) ? "nginx" : "sandbox-helper");
+        done = ready(l, state, reason, sizeof(reason));
+        if (!done) {
+            sb_progress_show(&progress, "starting", 0, 0);
+            sleep_ms(READY_STEP_MS);
         }
-        if (is_ready(state, reason, sizeof(reason))) {
-            sb_progress_end(&progress);
-            return SB_OK;
-        }
-        sb_progress_show(&progress, "starting", 0, 0);
-        sleep_ms(READY_STEP_MS);
+        helper = sb_proc_alive(&state->helper);
+        nginx = state->nginx.pid == 0 || sb_proc_alive(&state->nginx);
         clock_gettime(CLOCK_MONOTONIC, &now);
-    } while ((now.tv_sec - begin.tv_sec) * 1000 < READY_WAIT_MS);
+    } while (!done && helper && nginx && (now.tv_sec - begin.tv_sec) * 1000 < READY_WAIT_MS);
     sb_progress_end(&progress);
-    return sb_err_set(err, SB_ETIMEOUT, "not ready after %d s: %s", READY_WAIT_MS / 1000, reason);
+    if (!helper || !nginx) {
+        return sb_err_set(err, SB_ESYSTEM, "%s ended while it was starting",
+                          helper ? "nginx" : "sandbox-helper");
+    }
+    return done ? SB_OK
+                : sb_err_set(err, SB_ETIMEOUT, "not ready after %d s: %s", READY_WAIT_MS / 1000,
+                             reason);
 }
 
 /* Prints the last lines of a log below the state folder. */
@@ -254,32 +295,44 @@ static void print_tail(const char *dir, const char *name)
     sb_print_safe(stderr, text + from, (size_t)(n - from), true);
 }
 
+static sb_code_t start_both(const sb_layout_t *l, const sb_install_t *install, sb_state_t *state,
+                            sb_err_t *err)
+{
+    sb_code_t code = start_helper(l, install, state, err);
+
+    if (code == SB_OK) {
+        code = sb_state_save(l->dir, state, err);
+    }
+    if (code == SB_OK) {
+        code = wait_until(helper_listens, l, state, err);
+    }
+    if (code == SB_OK) {
+        code = start_nginx(l, install, state, err);
+    }
+    if (code == SB_OK) {
+        code = sb_state_save(l->dir, state, err);
+    }
+    return code == SB_OK ? wait_until(gateway_is_ready, l, state, err) : code;
+}
+
 bool sb_up_start(const sb_layout_t *l, sb_install_t *install, int port, sb_state_t *state)
 {
-    sb_err_t err, ignored;
+    sb_err_t err;
     int used_before = state->port;
     sb_code_t code = choose_port(port, used_before, &state->port, &err);
 
     snprintf(state->url, sizeof(state->url), "http://127.0.0.1:%d", state->port);
-    if (code != SB_OK || (code = write_config(l, install, state->port, &err)) != SB_OK) {
+    if (code != SB_OK || write_config(l, install, state->port, &err) != SB_OK) {
         sb_say_err(&err);
         return false;
     }
-    code = start_helper(l, install, state, &err);
-    if (code == SB_OK && (code = sb_state_save(l->dir, state, &err)) == SB_OK &&
-        (code = start_nginx(l, install, state, &err)) == SB_OK &&
-        (code = sb_state_save(l->dir, state, &err)) == SB_OK) {
-        code = wait_ready(state, &err);
-    }
-    if (code == SB_OK) {
+    if (start_both(l, install, state, &err) == SB_OK) {
         return true;
     }
     sb_say_error("the gateway did not start: %s", err.message);
     print_tail(l->dir, "logs/helper.log");
     print_tail(l->dir, "logs/error.log");
-    if (!sb_up_stop(l->dir, state, QUICK_STOP_MS)) {
-        sb_state_save(l->dir, state, &ignored);
-    }
+    sb_up_stop(l->dir, state, QUICK_STOP_MS);
     return false;
 }
 

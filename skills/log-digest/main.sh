@@ -23,8 +23,7 @@ while read -r name value; do
     esac
 done < <(awk -v log_file="$log" -f "$here/input.awk" "$input")
 
-[[ $top =~ ^[0-9]{1,3}$ ]] && ((10#$top >= 1 && 10#$top <= 100)) ||
-    fail "'top' must be an integer from 1 to 100"
+[[ $top =~ ^([1-9][0-9]?|100)$ ]] || fail "'top' must be an integer from 1 to 100"
 
 if [[ $source == stdin ]]; then
     cat >"$log"
@@ -35,6 +34,6 @@ if [[ $source == stdin ]]; then
 fi
 [[ -s $log ]] || fail "the log is empty"
 
-awk -v top="$((10#$top))" -v json="$SANDBOX_OUTPUT" \
+awk -v top="$top" -v json="$SANDBOX_OUTPUT" \
     -v errors="$SANDBOX_FILES_DIR/errors.log" -v digest="$SANDBOX_FILES_DIR/digest.txt" \
     -f "$here/digest.awk" "$log"

@@ -16,8 +16,8 @@ IFS= read -r header <"$file" || [[ -n $header ]] || { printf 'peek.sh: %s: empty
 header=${header%$'\r'}
 
 # the delimiter is the candidate that the header has most of
-best=, most=0
-for candidate in , ';' $'\t' '|'; do
+best=',' most=0
+for candidate in ',' ';' $'\t' '|'; do
     only=${header//[^"$candidate"]/}
     if ((${#only} > most)); then
         best=$candidate most=${#only}
