@@ -21,6 +21,7 @@
 
 #define NGX_HTTP_SKILLBOX_PENDING_MAX  65536
 #define NGX_HTTP_SKILLBOX_TICK         30000
+#define NGX_HTTP_SKILLBOX_HOLD         60000
 
 
 typedef struct {
@@ -39,6 +40,9 @@ typedef struct {
 
     ngx_event_t                     timer;
     ngx_uint_t                      sweeping;
+
+    ngx_event_t                     hold;
+    ngx_uint_t                      holders;   /* threads' work under way */
 } ngx_http_skillbox_process_t;
 
 
@@ -46,6 +50,9 @@ static void ngx_http_skillbox_store_hand_over(void);
 static void ngx_http_skillbox_store_batch(void *data, ngx_log_t *log);
 static void ngx_http_skillbox_store_complete(ngx_event_t *ev);
 static void ngx_http_skillbox_op_complete(ngx_http_skillbox_op_t *op);
+static void ngx_http_skillbox_hold(void);
+static void ngx_http_skillbox_release(void);
+static void ngx_http_skillbox_hold_on(ngx_event_t *ev);
 static void ngx_http_skillbox_store_tick(ngx_event_t *ev);
 static void ngx_http_skillbox_store_sweep(void);
 static sb_code_t ngx_http_skillbox_sweep_apply(ngx_http_skillbox_op_t *op,
@@ -92,6 +99,12 @@ ngx_http_skillbox_store_init(ngx_cycle_t *cycle,
     sp->task.event.data = sp;
     sp->task.event.log = cycle->log;
 
+    ngx_http_skillbox_dumb.fd = (ngx_socket_t) -1;
+
+    sp->hold.handler = ngx_http_skillbox_hold_on;
+    sp->hold.data = &ngx_http_skillbox_dumb;
+    sp->hold.log = cycle->log;
+
     if (sb_store_open((char *) smcf->store.data, smcf->store_size, true,
                       &sp->store, &sp->err)
         != SB_OK)
@@ -105,8 +118,6 @@ ngx_http_skillbox_store_init(ngx_cycle_t *cycle,
     }
 
     /* cancelable: it does not hold up a worker that is shutting down */
-
-    ngx_http_skillbox_dumb.fd = (ngx_socket_t) -1;
 
     ev = &sp->timer;
     ev->handler = ngx_http_skillbox_store_tick;
@@ -202,6 +213,7 @@ ngx_http_skillbox_store_post(ngx_http_skillbox_op_t *op,
     ngx_queue_insert_tail(&sp->pending, &op->queue);
     sp->npending++;
 
+    ngx_http_skillbox_hold();
     ngx_http_skillbox_store_hand_over();
 
     return NGX_OK;
@@ -215,6 +227,45 @@ ngx_http_skillbox_wait(ngx_http_request_t *r)
 {
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
+}
+
+
+/*
+ * A worker that is shutting down ends when no timer is left, whatever a thread
+ * may be doing for a connection.  So there is one, not cancelable, as long as
+ * something is under way.
+ */
+
+static void
+ngx_http_skillbox_hold(void)
+{
+    ngx_http_skillbox_process_t  *sp;
+
+    sp = &ngx_http_skillbox_process;
+
+    if (sp->holders++ == 0) {
+        ngx_add_timer(&sp->hold, NGX_HTTP_SKILLBOX_HOLD);
+    }
+}
+
+
+static void
+ngx_http_skillbox_release(void)
+{
+    ngx_http_skillbox_process_t  *sp;
+
+    sp = &ngx_http_skillbox_process;
+
+    if (--sp->holders == 0 && sp->hold.timer_set) {
+        ngx_del_timer(&sp->hold);
+    }
+}
+
+
+static void
+ngx_http_skillbox_hold_on(ngx_event_t *ev)
+{
+    ngx_add_timer(ev, NGX_HTTP_SKILLBOX_HOLD);
 }
 
 
@@ -335,6 +386,8 @@ ngx_http_skillbox_op_complete(ngx_http_skillbox_op_t *op)
     ngx_http_request_t       *r;
     ngx_http_skillbox_ctx_t  *ctx;
 
+    ngx_http_skillbox_release();
+
     r = op->request;
 
     if (r == NULL) {
@@ -445,6 +498,7 @@ ngx_http_skillbox_work_post(ngx_http_skillbox_work_t *work,
     }
 
     ctx->work = work;
+    ngx_http_skillbox_hold();
     ngx_http_skillbox_wait(r);
 
     return NGX_OK;
@@ -470,6 +524,8 @@ ngx_http_skillbox_work_complete(ngx_event_t *ev)
     ngx_connection_t         *c;
     ngx_http_request_t       *r;
     ngx_http_skillbox_ctx_t  *ctx;
+
+    ngx_http_skillbox_release();
 
     r = work->request;
 
