@@ -18,6 +18,7 @@ def attempt(call, *args):
 def write(path):
     with open(path, 'w') as f:
         f.write('x')
+fds = sorted(os.listdir('/proc/self/fd'))
 user = pwd.getpwuid(os.getuid())
 listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen()
 there = socket.create_connection(('localhost', listener.getsockname()[1]), 5)
@@ -28,7 +29,7 @@ json.dump({
     'etc': sorted(os.listdir('/etc')), 'dev': sorted(os.listdir('/dev')),
     'hosts': socket.gethostbyname('localhost'), 'hostname': socket.gethostname(),
     'same': os.path.samefile('/skill/main.py', '/sandbox/scripts/main.py'),
-    'fds': sorted(os.listdir('/proc/self/fd')), 'argv': sys.argv,
+    'fds': fds, 'argv': sys.argv,
     'reach': attempt(socket.create_connection, ('192.0.2.1', 80), 2),
     'write': {p: attempt(write, p) for p in (
         '/x', '/etc/x', '/usr/x', '/skill/x', '/sandbox/x', '/sandbox/input.json', '/sandbox/scripts/x',

@@ -28,6 +28,17 @@ def memory(gw):
     return sum(watch.rss(p) for p in pids)
 
 
+def unchanged(gw, before):
+    """Waits until every count is what it was."""
+    def changes():
+        now = counts(gw)
+        return {k: (before.get(k), now[k]) for k in now if now[k] != before.get(k)}
+    try:
+        watch.wait_for(lambda: not changes(), 10 * settings.SLOW, "", 0.2)
+    except AssertionError:
+        raise AssertionError(f"before and after: {changes()}") from None
+
+
 def settle(gw):
     gw.session.close()
     watch.wait_for(lambda: gw.get("/ready").json()["helper"]["running"] == 0, 10, "runs do not end")
@@ -57,7 +68,7 @@ def test_two_hundred_runs_leave_descriptors_mounts_processes_and_memory(make_gat
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: one_run(gw, i), range(RUNS)))
     settle(gw)
-    watch.wait_for(lambda: counts(gw) == before, 10, f"{counts(gw)} instead of {before}", 0.2)
+    unchanged(gw, before)
     grown = memory(gw) - memory_before
     # A quarantine keeps freed memory of sanitized programs.
     limit = (512 << 10) if not settings.SANITIZED else (64 << 20)
@@ -78,7 +89,7 @@ def test_refused_uploads_leave_nothing(make_gateway):
         answer = gw.upload(bad[i % len(bad)])
         check.error(answer, answer.status_code)
     settle(gw)
-    watch.wait_for(lambda: counts(gw) == before, 10, f"{counts(gw)} instead of {before}", 0.2)
+    unchanged(gw, before)
     assert list((gw.state / "helper" / "tmp").iterdir()) == []
     assert list((gw.state / "store" / "tmp").iterdir()) == []
 
@@ -95,4 +106,4 @@ def test_clients_that_hang_up_leave_nothing(make_gateway, slow):
     for i in range(20):
         gw.raw(request, timeout=0.02 * (i % 10 + 1))
     settle(gw)
-    watch.wait_for(lambda: counts(gw) == before, 10 * slow, f"{counts(gw)} instead of {before}", 0.2)
+    unchanged(gw, before)

@@ -113,7 +113,7 @@ def merged(base, extra):
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
     server, location; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
-    skillbox_pass), with_helper=False (start none)."""
+    skillbox_pass), with_helper=False (start none), nginx_preexec (called in nginx before its exec)."""
 
     live = set()  # those that are not stopped: their processes are not another's leftovers
 
@@ -238,7 +238,8 @@ class Gateway:
     def start_nginx(self):
         with open(self.state / "logs" / "nginx.out", "ab") as log:
             self.nginx = subprocess.Popen(self.nginx_command(), stdin=subprocess.DEVNULL,
-                                          stdout=log, stderr=log, start_new_session=True)
+                                          stdout=log, stderr=log, start_new_session=True,
+                                          preexec_fn=self.options.get("nginx_preexec"))
         watch.wait_for(self._nginx_up, 10 * settings.SLOW, "nginx does not answer")
 
     def _nginx_up(self):

@@ -85,8 +85,13 @@ class Helper:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
+    def family(self):
+        """Its children and theirs, to be asked for when it is gone."""
+        table = watch.processes()
+        return {p: table[p][0] for p in watch.descendants(self.process.pid, table)}
+
     def stop(self, timeout=20):
-        problems = []
+        problems, family = [], self.family()
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -96,21 +101,19 @@ class Helper:
             except subprocess.TimeoutExpired:
                 problems.append("it did not stop")
                 self.kill()
-        problems += self.leftovers()
+        problems += self.leftovers(family)
         if "Sanitizer" in self.log or "runtime error:" in self.log:
             problems.append("a sanitizer complained")
         log = self.log
         shutil.rmtree(self.state, ignore_errors=True)
         assert not problems, "\n".join([*problems, log[-3000:]])
 
-    def leftovers(self):
+    def leftovers(self, family):
         """What a stopped or killed helper left, but for packages and archives."""
         def processes():
             watch.reap_orphans({self.process.pid})
             table = watch.processes()
-            return {p: table[p] for p in watch.descendants(os.getpid(), table)
-                    if table[p][0].startswith(("sandbox-stage", "sandbox-packer"))
-                    and p != self.process.pid}
+            return {p: name for p, name in family.items() if p in table and table[p][0] == name}
         problems = []
         try:
             watch.wait_for(lambda: not processes(), 5, "")
