@@ -44,8 +44,6 @@ static json_t *parse(int fd, uint64_t len, char text[JOB_TEXT])
         bad(text, "the job has more than %lld bytes", (long long)JOB_MAX);
         return NULL;
     }
-    if (len == 0)
-        return json_object();
     data = malloc(len);
     if (data == NULL)
         return NULL;
@@ -122,9 +120,21 @@ static int check_files(json_t *files, char text[JOB_TEXT])
     return 0;
 }
 
+/* Most runs have nothing but input; touching jansson costs a new process forty page faults. */
+static bool is_empty(int fd, uint64_t len)
+{
+    char braces[2];
+
+    return len == 0 ||
+           (len == 2 && sys_pread_all(fd, braces, 2, 0) == 0 && memcmp(braces, "{}", 2) == 0);
+}
+
 int job_load(int fd, uint64_t len, job_t *job, char text[JOB_TEXT])
 {
     text[0] = '\0';
+    memset(job, 0, sizeof(*job));
+    if (is_empty(fd, len))
+        return 0;
     job->root = parse(fd, len, text);
     if (job->root == NULL)
         return -1;

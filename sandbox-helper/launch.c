@@ -349,11 +349,13 @@ static int step_memory(void *ctx)
     return rlimits_before_exec(((launch_t *)ctx)->run->request);
 }
 
+/* clang-format off: one step a line */
 static const step_t steps[] = {
     {"session", step_session},  {"signals", step_signals}, {"job", step_job},
     {"interpreter", step_argv}, {"target", step_target},   {"environment", step_env},
     {"files", step_files},      {"stdio", step_stdio},     {"memory limit", step_memory},
 };
+/* clang-format on */
 
 void launch_script(const run_t *run, int to_init)
 {

@@ -70,6 +70,9 @@ static int prepare(const stage_config_t *config, stage_hello_t *hello)
     stage.config = *config;
     if (privileges_no_new() != 0)
         return report_hello(hello, "no_new_privs", errno);
+    /* inherited by all runs: when the host is out of memory they go before anything of the host */
+    if (sys_write_text(AT_FDCWD, "/proc/self/oom_score_adj", "1000") != 0)
+        return report_hello(hello, "oom_score_adj", errno);
     if (find_landlock(hello) != 0 || compile_filters(hello) != 0)
         return -1;
     /* else each run would open /dev/urandom for it; a job can only slow down itself */

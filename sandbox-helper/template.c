@@ -340,6 +340,7 @@ static int step_interpreters(void *ctx)
     return 0;
 }
 
+/* clang-format off: one step a line */
 static const step_t steps[] = {
     {"namespaces", step_namespaces},
     {"id map", step_idmap},
@@ -356,6 +357,7 @@ static const step_t steps[] = {
     {"read-only root", step_seal},
     {"interpreters", step_interpreters},
 };
+/* clang-format on */
 
 int template_enter(const stage_config_t *config, const char **step)
 {

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../sandbox-helper/idmap.h"
 #include "../../sandbox-helper/sys.h"
 #include "stage_peer.h"
 
@@ -45,6 +46,7 @@ void stage_peer_init(stage_peer_t *p)
         assert_int_equal(setgroups(0, NULL), 0);
         assert_int_equal(setresgid(NOBODY, NOBODY, NOBODY), 0);
         assert_int_equal(setresuid(NOBODY, NOBODY, NOBODY), 0);
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* or /proc/self/uid_map stays root's */
     }
     memset(p, 0, sizeof(*p));
     strcpy(p->dir, "/tmp/test_stage.XXXXXX");
@@ -124,7 +126,22 @@ void stage_peer_remove(stage_peer_t *p)
 
 /* ---- the program ---- */
 
-static void __attribute__((noreturn)) become_stage(int sock)
+/* A user namespace where a file of /proc is covered and /proc/sys is read-only. */
+static int mask_proc(void)
+{
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || idmap_write(uid, gid, NULL) != 0)
+        return -1;
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("/dev/null", "/proc/timer_list", NULL, MS_BIND, NULL) != 0 ||
+        mount("/proc/sys", "/proc/sys", NULL, MS_BIND | MS_REC, NULL) != 0)
+        return -1;
+    return sys_mount_set(AT_FDCWD, "/proc/sys", AT_RECURSIVE, MOUNT_ATTR_RDONLY);
+}
+
+static void __attribute__((noreturn)) become_stage(const stage_peer_t *p, int sock)
 {
     static char *const nothing[] = {NULL};
     static char *const argv[] = {"sandbox-stage", NULL};
@@ -134,6 +151,8 @@ static void __attribute__((noreturn)) become_stage(int sock)
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (dup2(sock, SB_STAGE_FD) < 0 || sys_close_range(SB_STAGE_FD + 1, ~0U, 0) != 0)
         _exit(120);
+    if (p->masked_proc && mask_proc() != 0)
+        _exit(122);
     snprintf(path, sizeof(path), "%s/sandbox-stage", bindir ? bindir : "build/bin");
     execve(path, argv, nothing);
     _exit(121);
@@ -154,7 +173,7 @@ void stage_peer_start_any(stage_peer_t *p)
     p->pid = fork();
     assert_true(p->pid >= 0);
     if (p->pid == 0)
-        become_stage(pair[1]);
+        become_stage(p, pair[1]);
     close(pair[1]);
     p->sock = pair[0];
     assert_int_equal(sys_send_fds(p->sock, &p->config, sizeof(p->config), NULL, 0), 0);

@@ -17,6 +17,7 @@
 typedef struct {
     stage_config_t config; /* filled by stage_peer_init(), changed by the test before the start */
     stage_hello_t hello;
+    bool masked_proc; /* start the stage where /proc is as Docker makes it */
     int sock;
     pid_t pid;
     uint64_t seq;

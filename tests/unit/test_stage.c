@@ -653,6 +653,27 @@ static void operators_paths_full_proc_and_exec_are_honoured(void **state)
     stage_peer_stop(&other);
 }
 
+static void a_masked_proc_is_refused_unless_waived(void **state)
+{
+    stage_peer_t other = stage;
+
+    other.masked_proc = true;
+    stage_peer_start_any(&other);
+    assert_false(other.hello.ok);
+    assert_string_equal(other.hello.failed_step, "mount proc");
+    assert_int_equal(other.hello.failed_errno, EPERM);
+    stage_peer_stop(&other);
+    other.config.allow_no_proc = 1;
+    stage_peer_start(&other);
+    assert_true(other.hello.missing & STAGE_NO_PROC);
+    start_over(STAGE_PYTHON, "import os\nprint(os.listdir('/proc'))\n");
+    stage_peer_run(&other, &run);
+    assert_true(run.ended);
+    says_exactly("[]\n");
+    stage_run_close(&run);
+    stage_peer_stop(&other);
+}
+
 static void runs_die_with_the_stage(void **state)
 {
     stage_peer_t other = stage;
@@ -711,6 +732,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_execve_fails_at_exec),
         cmocka_unit_test(a_stage_that_cannot_work_says_why),
         cmocka_unit_test(operators_paths_full_proc_and_exec_are_honoured),
+        cmocka_unit_test(a_masked_proc_is_refused_unless_waived),
         cmocka_unit_test(runs_die_with_the_stage),
     };
 
