@@ -173,7 +173,7 @@ bool sb_unpack(const MDB_val *val, unsigned char kind, sb_str_t *parts, size_t n
 
 sb_num_t sb_num(uint64_t v)
 {
-    sb_num_t n;
+    sb_num_t n = {{0}};
 
     for (int i = 0; i < 8; i++)
         n.data[i] = (unsigned char)(v >> (56 - 8 * i));

@@ -235,7 +235,7 @@ sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e,
     char id[SB_UUID_LEN + 1];
     exec_value_t value = {0};
     sb_skey_t key;
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     sb_code_t code = write_key(e->tenant, e->id, &key, id, err);
 
     if (code == SB_OK)
@@ -313,7 +313,7 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *
     char id[SB_UUID_LEN + 1];
     exec_value_t value = {0};
     sb_skey_t key;
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     sb_code_t code = check_finish(e, err);
 
     if (code == SB_OK)
@@ -405,7 +405,7 @@ sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_
     sweeper_t who = {self, started_ms};
     sb_buf_t gone = SB_BUF_INIT(SWEEP_MAX * (LIVE_KEY_MAX + 1));
     int64_t now = sb_time_now_ms();
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     int count = 0;
     sb_code_t code = sb_batch_op_begin(b, &txn, err);
 

@@ -237,7 +237,7 @@ sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key
                            sb_err_t *err)
 {
     int64_t now = sb_time_now_ms();
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     sb_code_t code = check_key(key, err);
 
     if (code != SB_OK)
@@ -286,7 +286,7 @@ sb_code_t sb_batch_key_revoke(sb_batch_t *b, const char *id, sb_err_t *err)
 {
     char canonical[SB_UUID_LEN + 1];
     unsigned char binary[16];
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     sb_code_t code;
 
     if (!sb_uuid_parse(id, strlen(id), binary))

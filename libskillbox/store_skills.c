@@ -470,7 +470,7 @@ static sb_code_t add_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, s
 
 sb_code_t sb_batch_skill_put(sb_batch_t *b, sb_skill_put_t *put, sb_err_t *err)
 {
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     sb_code_t code = check_put(put, err);
 
     put->created = put->bumped = false;
@@ -576,7 +576,7 @@ static sb_code_t delete_all(sb_batch_t *b, MDB_txn *txn, const char *tenant, con
 sb_code_t sb_batch_skill_delete(sb_batch_t *b, const char *tenant, const char *name,
                                 const char *version, sb_err_t *err)
 {
-    MDB_txn *txn;
+    MDB_txn *txn = NULL;
     sb_code_t code;
 
     if (!sb_name_valid(name, strlen(name)))
