@@ -86,20 +86,23 @@ static char *join(const char *name, const char *value)
  */
 static int put_env_file(launch_t *l, const char *name, int fd, uint64_t offset, uint64_t len)
 {
-    size_t name_len = strlen(name);
+    size_t name_len = strlen(name), total = name_len + 1 + len;
     char *variable;
+    int rc;
 
-    if (len + name_len + 1 > SB_ENV_STRING_MAX)
+    if (total > SB_ENV_STRING_MAX)
         return 0;
-    variable = malloc(name_len + 1 + len + 1);
+    variable = malloc(total + 1);
     if (variable == NULL)
         return -1;
     memcpy(variable, name, name_len);
     variable[name_len] = '=';
-    if (sys_pread_all(fd, variable + name_len + 1, len, (off_t)offset) != 0)
-        return -1;
-    variable[name_len + 1 + len] = '\0';
-    return strlen(variable) == name_len + 1 + len ? put_env(l, variable) : 0;
+    variable[total] = '\0';
+    rc = sys_pread_all(fd, variable + name_len + 1, len, (off_t)offset);
+    if (rc == 0 && strlen(variable) == total)
+        return put_env(l, variable);
+    free(variable);
+    return rc;
 }
 
 static int put_instructions(launch_t *l)

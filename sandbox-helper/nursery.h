@@ -25,8 +25,8 @@ typedef struct {
      * PR_SET_PDEATHSIG is set, signal mask and handlers are the default, the control
      * socket is closed; the request's descriptors are fds[0..nfds-1], all close-on-exec.
      */
-    void (*child)(const stage_request_t *request, const int *fds, int nfds)
-        __attribute__((noreturn));
+    __attribute__((noreturn)) void (*child)(const stage_request_t *request, const int *fds,
+                                            int nfds);
 } nursery_ops_t;
 
 /* Runs until the control socket closes; the return value is the exit status. */

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "landlock.h"
-#include "seccomp.h"
+#include "filter.h"
 #include "stage.h"
 
 #define STAGE_RULES_MAX (STAGE_PATHS + 24)

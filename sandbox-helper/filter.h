@@ -1,13 +1,13 @@
 /*
- * seccomp.h - the system calls a run may make.
+ * filter.h - the system calls a run may make.
  *
  * An allowlist, compiled by libseccomp once when sandbox-stage starts and loaded
  * raw (one system call) in each run.  What is not allowed fails with EPERM, what C
  * libraries probe and do without fails with ENOSYS, calls of a foreign architecture
- * (i386 and x32 on x86_64) kill the process.  The table is in seccomp.c.
+ * (i386 and x32 on x86_64) kill the process.  The table is in filter.c.
  */
-#ifndef SB_SECCOMP_H
-#define SB_SECCOMP_H
+#ifndef SB_FILTER_H
+#define SB_FILTER_H
 
 #include <linux/filter.h>
 

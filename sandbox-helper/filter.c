@@ -1,5 +1,5 @@
 /*
- * seccomp.c - see seccomp.h.  filter_compile() runs in the stage before there is any
+ * filter.c - see filter.h.  filter_compile() runs in the stage before there is any
  * run, filter_load() as the last step of a run's pid 1, which the script inherits.
  *
  * Reading the tables: a call is allowed by its name, or by its name and a test of
@@ -8,7 +8,7 @@
  * half).  Names that the architecture or libseccomp's version does not have fall
  * back to the number given, or are left out: left out is refused.
  */
-#include "seccomp.h"
+#include "filter.h"
 
 #include <errno.h>
 #include <fcntl.h>
