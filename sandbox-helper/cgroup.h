@@ -52,8 +52,8 @@ void cgroups_open(cgroups_t *cg, const config_t *c, bool probe);
 void cgroups_close(cgroups_t *cg);
 
 /*
- * Makes a run's group with its limits; procs[0..*nprocs-1] are its cgroup.procs,
- * open for writing (the caller's to close), at most CG_CONTROLLERS.
+ * Makes a run's group with its limits; procs[0..*nprocs-1] are the files to
+ * enter it by (write "0"), the caller's to close, at most CG_CONTROLLERS.
  */
 sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, const cgroup_limits_t *limits, int *procs,
                       int *nprocs, sb_err_t *err);

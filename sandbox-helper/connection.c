@@ -382,12 +382,21 @@ static void params_end(connection_t *c)
     sb_buf_free(&c->params);
 }
 
+/* The connection answers in its owner's stead, who is let go. */
+static void stdin_refuse(connection_t *c, int status, const char *slug, const char *message)
+{
+    void *owner = c->owner;
+
+    connection_refuse(c, status, slug, message);
+    c->owner_ops->gone(owner);
+}
+
 static void stdin_data(connection_t *c, const unsigned char *data, size_t len)
 {
     if (c->answered || c->stdin_fd < 0)
         return;
     if (len > c->stdin_max - c->stdin_len) {
-        connection_refuse(c, 413, "too_large", "The request's body is too large.");
+        stdin_refuse(c, 413, "too_large", "The request's body is too large.");
         return;
     }
     while (len > 0) {
@@ -395,8 +404,8 @@ static void stdin_data(connection_t *c, const unsigned char *data, size_t len)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            connection_refuse(c, 503, "overloaded",
-                              "The sandbox helper has no room for the request's body.");
+            stdin_refuse(c, 503, "overloaded",
+                         "The sandbox helper has no room for the request's body.");
             return;
         }
         data += n;

@@ -56,6 +56,7 @@ static void child_close(stage_child_t *child)
 
 void stage_child_kill(stage_child_t *child)
 {
+    child->doomed = true; /* one that is not born yet is killed at birth */
     if (child->pidfd >= 0)
         sys_pidfd_kill(child->pidfd, SIGKILL);
 }
@@ -64,7 +65,7 @@ void stage_child_release(stage_child_t *child)
 {
     if (child->link == NULL)
         return;
-    stage_child_kill(child); /* not born yet: on_event kills what comes for an unknown number */
+    stage_child_kill(child); /* not born yet: spawned() kills what comes for an unknown number */
     child_close(child);
     child->link = NULL;
 }
@@ -195,8 +196,8 @@ static void fail_children(stagelink_t *l, const char *step)
 
 static void spawned(stagelink_t *l, stage_child_t *child, const stage_event_t *ev, int *pidfd)
 {
-    if (*pidfd < 0) {
-        go_down(l, "it reported a child without a descriptor of it");
+    if (*pidfd < 0 || (child != NULL && child->pidfd >= 0)) {
+        go_down(l, "it reported a birth twice, or without a descriptor");
         return;
     }
     if (child == NULL) { /* released before it was born */
@@ -207,8 +208,8 @@ static void spawned(stagelink_t *l, stage_child_t *child, const stage_event_t *e
     child->pidfd = *pidfd;
     *pidfd = -1;
     loop_timer_clear(l->loop, &child->spawn_timer);
-    if (child->ops->spawned != NULL)
-        child->ops->spawned(child->ctx);
+    if (child->doomed)
+        stage_child_kill(child);
 }
 
 static void exited(stage_child_t *child, const stage_event_t *ev)

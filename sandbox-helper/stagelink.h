@@ -25,8 +25,6 @@ typedef struct stagelink_s stagelink_t;
 typedef struct stage_child_s stage_child_t;
 
 typedef struct {
-    /* It lives; child->pidfd is there.  May be NULL. */
-    void (*spawned)(void *ctx);
     /* It never lived, or its link died: no further callback comes.  step is for people. */
     void (*failed)(void *ctx, const char *step, int errnum);
     /* It is dead and reaped, all it ever sent has been delivered: no further callback. */
@@ -41,9 +39,10 @@ struct stage_child_s {
     stage_child_t *next, *prev; /* NULL: not known to a link */
     stagelink_t *link;
     uint64_t seq;
-    pid_t pid;  /* 0: not born yet */
-    int pidfd;  /* -1: not born yet */
-    int status; /* our end of the status socket */
+    pid_t pid;   /* 0: not born yet */
+    int pidfd;   /* -1: not born yet */
+    bool doomed; /* to be dead as soon as can be */
+    int status;  /* our end of the status socket */
     loop_source_t source;
     loop_timer_t spawn_timer;
     const stage_child_ops_t *ops;
