@@ -30,6 +30,7 @@ typedef struct {
     sb_err_t *err;
     int first_line;
     int documents;
+    sb_code_t failed; /* why new_node() gave none */
     int depth;
     frame_t stack[SB_YAML_DEPTH_MAX];
 } reader_t;
@@ -68,16 +69,19 @@ static uint32_t hash_text(const char *s, size_t len)
     return h;
 }
 
-static sb_code_t new_node(reader_t *r, sb_yaml_kind_t kind, int line, const char *text, size_t len,
-                          sb_yaml_node_t **out)
+/* NULL with r->failed set when there are too many or no memory. */
+static sb_yaml_node_t *new_node(reader_t *r, sb_yaml_kind_t kind, int line, const char *text,
+                                size_t len)
 {
     if (r->doc->nodes == SB_YAML_NODES_MAX) {
-        return refuse(r, line, "yaml-too-many-nodes", "the frontmatter has too many values");
+        r->failed = refuse(r, line, "yaml-too-many-nodes", "the frontmatter has too many values");
+        return NULL;
     }
     sb_yaml_node_t *node = calloc(1, sizeof(*node));
     if (node == NULL || (node->text = malloc(len + 1)) == NULL) {
         free(node);
-        return sb_err_errno(r->err, ENOMEM, "reading the frontmatter");
+        r->failed = sb_err_errno(r->err, ENOMEM, "reading the frontmatter");
+        return NULL;
     }
     memcpy(node->text, text, len);
     node->text[len] = '\0';
@@ -88,8 +92,7 @@ static sb_code_t new_node(reader_t *r, sb_yaml_kind_t kind, int line, const char
     node->older = r->doc->newest;
     r->doc->newest = node;
     r->doc->nodes++;
-    *out = node;
-    return SB_OK;
+    return node;
 }
 
 static bool same_text(const sb_yaml_node_t *a, const sb_yaml_node_t *b)
@@ -171,7 +174,6 @@ static sb_code_t on_scalar(reader_t *r, const yaml_event_t *e)
     int line = line_of(r, &e->start_mark);
     const char *text = (const char *)e->data.scalar.value;
     size_t len = e->data.scalar.length;
-    sb_yaml_node_t *node;
     bool tagged;
 
     check_properties(r, line, e->data.scalar.anchor, e->data.scalar.tag, &tagged);
@@ -179,9 +181,9 @@ static sb_code_t on_scalar(reader_t *r, const yaml_event_t *e)
         refuse(r, line, "yaml-nul", "a value contains a NUL character");
         len = strlen(text);
     }
-    sb_code_t rc = new_node(r, SB_YAML_SCALAR, line, text, len, &node);
-    if (rc != SB_OK) {
-        return rc;
+    sb_yaml_node_t *node = new_node(r, SB_YAML_SCALAR, line, text, len);
+    if (node == NULL) {
+        return r->failed;
     }
     node->plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && !tagged;
     attach(r, node);
@@ -191,30 +193,29 @@ static sb_code_t on_scalar(reader_t *r, const yaml_event_t *e)
 static sb_code_t on_alias(reader_t *r, const yaml_event_t *e)
 {
     int line = line_of(r, &e->start_mark);
-    sb_yaml_node_t *node;
 
     refuse(r, line, "yaml-alias", "aliases (*name) are not allowed");
-    sb_code_t rc = new_node(r, SB_YAML_SCALAR, line, "*", 1, &node);
-    if (rc == SB_OK) {
-        attach(r, node);
+    sb_yaml_node_t *node = new_node(r, SB_YAML_SCALAR, line, "*", 1);
+    if (node == NULL) {
+        return r->failed;
     }
-    return rc;
+    attach(r, node); /* something stands there, so that keys and values stay in step */
+    return SB_OK;
 }
 
 static sb_code_t on_start(reader_t *r, sb_yaml_kind_t kind, const yaml_event_t *e,
                           const yaml_char_t *anchor, const yaml_char_t *tag)
 {
     int line = line_of(r, &e->start_mark);
-    sb_yaml_node_t *node;
     bool tagged;
 
     if (r->depth == SB_YAML_DEPTH_MAX) {
         return refuse(r, line, "yaml-too-deep", "the frontmatter is nested too deeply");
     }
     check_properties(r, line, anchor, tag, &tagged);
-    sb_code_t rc = new_node(r, kind, line, "", 0, &node);
-    if (rc != SB_OK) {
-        return rc;
+    sb_yaml_node_t *node = new_node(r, kind, line, "", 0);
+    if (node == NULL) {
+        return r->failed;
     }
     attach(r, node);
     r->stack[r->depth++] = (frame_t){node, NULL};
@@ -252,7 +253,7 @@ static sb_code_t on_event(reader_t *r, const yaml_event_t *e)
                         e->data.mapping_start.tag);
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
-        r->depth--;
+        r->depth -= r->depth > 0; /* libyaml pairs them, but our stack is not its to keep */
         return SB_OK;
     default:
         return SB_OK;

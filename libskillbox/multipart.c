@@ -171,10 +171,9 @@ static sb_code_t find_boundary(const char *content_type, char out[4 + VALUE_MAX]
     span_t name;
     char value[VALUE_MAX];
     size_t n;
-    int got;
 
     take_type(&in);
-    while ((got = take_param(&in, &name, value, &n)) > 0) {
+    while (take_param(&in, &name, value, &n) > 0) {
         if (!span_is(name, "boundary")) {
             continue;
         }

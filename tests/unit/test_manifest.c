@@ -384,6 +384,24 @@ static void test_size_depth_and_number_are_bounded(void **state)
     }
 }
 
+static void test_a_file_over_1_mib_is_refused(void **state)
+{
+    size_t len = SB_SKILLMD_MAX + 1;
+    char *text = malloc(len);
+    parsed_t p;
+
+    assert_non_null(text);
+    memset(text, 'x', len);
+    memcpy(text, GOOD_HEAD "---\n", strlen(GOOD_HEAD "---\n"));
+    parse_bytes(&p, text, len);
+    assert_string_equal(p.list, "error skill-md-too-large:0");
+    done(&p);
+    parse_bytes(&p, text, len - 1);
+    assert_string_equal(p.list, "");
+    done(&p);
+    free(text);
+}
+
 static void test_lengths_are_counted_in_characters(void **state)
 {
     static const struct {
@@ -567,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_unsafe_yaml_is_refused),
         cmocka_unit_test(test_a_file_without_frontmatter_is_refused),
         cmocka_unit_test(test_size_depth_and_number_are_bounded),
+        cmocka_unit_test(test_a_file_over_1_mib_is_refused),
         cmocka_unit_test(test_lengths_are_counted_in_characters),
         cmocka_unit_test(test_findings_are_capped_but_errors_are_counted),
         cmocka_unit_test(test_messages_are_printable_and_fit),

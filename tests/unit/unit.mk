@@ -8,7 +8,7 @@
 
 UNIT_CORE    := err buf names units semver uuid7 signature fastcgi
 UNIT_STORE   := store store_executions store_faults
-UNIT_PACKAGE := manifest package multipart
+UNIT_PACKAGE := manifest package zip multipart
 
 unit_programs = $(addprefix $(BUILD)/tests/unit/test_,$(1))
 UNIT_TESTS   := $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE))
@@ -17,7 +17,8 @@ $(call unit_programs,$(UNIT_STORE)): $(BUILD)/obj/tests/unit/store_fixture.o $(L
 $(call unit_programs,$(UNIT_STORE)): UNIT_LIBS := -llmdb -lpthread
 $(call unit_programs,$(UNIT_PACKAGE)): $(LIBPACKAGE)
 $(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson
-$(call unit_programs,package): $(BUILD)/obj/tests/unit/zipmake.o
+$(call unit_programs,package zip): \
+    $(addprefix $(BUILD)/obj/tests/unit/,zipmake.o package_check.o)
 
 $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE)): $(BUILD)/tests/unit/%: \
     $(BUILD)/obj/tests/unit/%.o $(LIBCORE)
