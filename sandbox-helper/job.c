@@ -18,6 +18,7 @@
 
 #define STDIN_MAX         (2 * SB_INPUT_MAX + 64 * SB_KIB) /* the input, and a job as large */
 #define WAITING_INPUT_MAX (256 * SB_MIB)
+#define STARTS_MAX        3
 #define PIDS_OF_OURS      2 /* the sandbox's init, and it once more while it forks */
 #define STAGE_DESCRIPTORS (3 + CG_CONTROLLERS)
 
@@ -310,27 +311,53 @@ static sb_code_t start(job_t *job, sb_err_t *err)
     return rc;
 }
 
+bool job_wait_again(job_t *job)
+{
+    helper_t *h = job->h;
+
+    if (job->starts == STARTS_MAX || job->conn == NULL || h->stopping)
+        return false;
+    stage_child_release(&job->child);
+    loop_del(&h->loop, &job->out.source);
+    loop_del(&h->loop, &job->err.source);
+    close_fd(&job->out.fd);
+    close_fd(&job->err.fd);
+    job_remove_leaf(job);
+    job->placed = false;
+    queue_return(&h->runs, &job->entry);
+    job->state = JOB_WAITING;
+    h->waiting_input += job->job_len + job->input_len;
+    job->timer.fn = on_queue_timeout;
+    loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
+    return true;
+}
+
 void job_start(job_t *job)
 {
     helper_t *h = job->h;
     sb_err_t err = {0};
 
     job->placed = true;
+    job->starts++;
     job->state = JOB_SETUP;
     h->waiting_input -= job->job_len + job->input_len;
-    h->runs_total++;
     job->started_us = loop_now_us();
     loop_timer_clear(&h->loop, &job->timer);
-    if (start(job, &err) != SB_OK) {
-        if (log_begin(LOG_ERROR, "a run could not be started")) {
-            log_str("execution", job->req.execution);
-            log_err(&err);
-            log_end();
-        }
-        job_fail(job, 500, "internal_error", "The sandbox could not be started.");
-        job_refuse(job);
+    sb_code_t rc = start(job, &err);
+    if (rc == SB_OK) {
+        h->runs_total++;
+        job_watch(job);
         return;
     }
-    close_fd(&job->job_fd);
-    job_watch(job);
+    if (rc == SB_EBUSY && job_wait_again(job))
+        return;
+    if (log_begin(LOG_ERROR, "a run could not be started")) {
+        log_str("execution", job->req.execution);
+        log_err(&err);
+        log_end();
+    }
+    job->ended_us = loop_now_us();
+    job_remove_leaf(job);
+    job_fail(job, 500, "internal_error", "The sandbox could not be started.");
+    job_refuse(job);
 }

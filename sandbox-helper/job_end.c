@@ -49,7 +49,7 @@ static void on_leftover(void *ctx)
     loop_timer_set(&left->h->loop, &left->timer, LEAF_RETRY_MS);
 }
 
-static void remove_leaf(job_t *job)
+void job_remove_leaf(job_t *job)
 {
     if (cgroup_remove(&job->h->cgroups, &job->leaf))
         return;
@@ -309,7 +309,7 @@ void job_dead(job_t *job)
     /* A script that came through although the kernel killed a process of it was not stopped by it.
      */
     job->oom = cgroup_oom(&job->h->cgroups, &job->leaf) && exit_code(job) != 0;
-    remove_leaf(job);
+    job_remove_leaf(job);
     loop_timer_clear(&job->h->loop, &job->timer);
     if (job->conn == NULL) {
         job_fail(job, 499, "cancelled", "The gateway hung up.");

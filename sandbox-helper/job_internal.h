@@ -29,7 +29,8 @@ struct job_s {
     job_state_t state;
     queue_entry_t entry;
     bool placed; /* counts in h->runs.running */
-    int job_fd;  /* STDIN: job JSON and input */
+    int starts;  /* how often it was asked for */
+    int job_fd;  /* STDIN: job JSON and input; kept until nothing can make us start again */
     uint64_t job_len, input_len;
 
     stage_child_t child;
@@ -59,6 +60,9 @@ struct job_s {
 
 /* ---- job.c ---- */
 void job_free(job_t *job); /* everything it holds, wherever it stands */
+/* The stage died before the script had started: the job waits again, first in turn.  False: it
+ * has happened too often. */
+bool job_wait_again(job_t *job);
 
 /* ---- job_run.c ---- */
 extern const stage_child_ops_t job_child_ops;
@@ -68,7 +72,8 @@ void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* ---- job_end.c ---- */
-void job_dead(job_t *job);   /* the sandbox is dead: collect, or refuse */
-void job_refuse(job_t *job); /* answers fail_*, then frees the job */
+void job_remove_leaf(job_t *job); /* now, or as soon as it is no longer busy */
+void job_dead(job_t *job);        /* the sandbox is dead: collect, or refuse */
+void job_refuse(job_t *job);      /* answers fail_*, then frees the job */
 
 #endif

@@ -153,6 +153,8 @@ static void run_ready(job_t *job, int *fds, int nfds)
     job->out_dir = fds[0];
     job->work_dir = fds[1];
     fds[0] = fds[1] = -1;
+    close(job->job_fd);
+    job->job_fd = -1;
     job->state = JOB_RUNNING;
     job->ready_us = loop_now_us();
     loop_timer_set(&job->h->loop, &job->timer, job->req.timeout_ms);
@@ -253,6 +255,8 @@ static void on_failed(void *ctx, const char *step, int errnum)
         log_errno(errnum);
         log_end();
     }
+    if (errnum == 0 && job->state == JOB_SETUP && job_wait_again(job))
+        return;
     if (job->ended_us == 0)
         job->ended_us = loop_now_us();
     job_fail(job, 500, "internal_error", "The sandbox failed: %s.", step);

@@ -20,16 +20,21 @@ bool queue_full(const queue_t *q)
     return q->waiting >= q->max_waiting + free_places;
 }
 
+static void insert_before(queue_t *q, queue_entry_t *place, queue_entry_t *e)
+{
+    e->prev = place->prev;
+    e->next = place;
+    place->prev->next = e;
+    place->prev = e;
+    q->waiting++;
+}
+
 bool queue_push(queue_t *q, queue_entry_t *e, void *owner)
 {
     if (queue_full(q))
         return false;
     e->owner = owner;
-    e->prev = q->head.prev;
-    e->next = &q->head;
-    q->head.prev->next = e;
-    q->head.prev = e;
-    q->waiting++;
+    insert_before(q, &q->head, e);
     return true;
 }
 
@@ -43,27 +48,24 @@ void queue_remove(queue_t *q, queue_entry_t *e)
     q->waiting--;
 }
 
-void *queue_take_any(queue_t *q)
+void *queue_next(queue_t *q)
 {
     queue_entry_t *e = q->head.next;
 
-    if (e == &q->head)
+    if (q->running >= q->max_running || e == &q->head)
         return NULL;
     queue_remove(q, e);
+    q->running++;
     return e->owner;
-}
-
-void *queue_next(queue_t *q)
-{
-    if (q->running >= q->max_running)
-        return NULL;
-    void *owner = queue_take_any(q);
-    if (owner != NULL)
-        q->running++;
-    return owner;
 }
 
 void queue_done(queue_t *q)
 {
     q->running--;
+}
+
+void queue_return(queue_t *q, queue_entry_t *e)
+{
+    queue_done(q);
+    insert_before(q, q->head.next, e);
 }

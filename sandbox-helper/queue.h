@@ -32,7 +32,7 @@ void queue_remove(queue_t *q, queue_entry_t *e);
 void *queue_next(queue_t *q);
 /* One that queue_next() gave has ended. */
 void queue_done(queue_t *q);
-/* Any entry that waits, taken out; NULL when there is none. */
-void *queue_take_any(queue_t *q);
+/* One that queue_next() gave could not start: it gives its place back and is the next in turn. */
+void queue_return(queue_t *q, queue_entry_t *e);
 
 #endif

@@ -163,7 +163,9 @@ sb_code_t stagelink_request(stagelink_t *l, stage_child_t *child, const stage_ch
     if (sent != 0) {
         child_close(child);
         child->link = NULL;
-        return sb_err_errno(err, saved, "%s takes no requests", l->name);
+        go_down(l, "it takes no requests");
+        sb_err_errno(err, saved, "%s takes no requests", l->name);
+        return SB_EBUSY;
     }
     child->prev = l->children.prev;
     child->next = &l->children;

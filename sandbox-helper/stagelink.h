@@ -87,7 +87,7 @@ void stagelink_close(stagelink_t *l);
 /*
  * Sends a request for a child.  fds follow the status socket's end, which is
  * made here; they stay the caller's.  On failure nothing was sent, and no
- * callback comes.  request's magic and seq are filled in.
+ * callback comes; SB_EBUSY: the link is down, for now.  request's magic and seq are filled in.
  */
 sb_code_t stagelink_request(stagelink_t *l, stage_child_t *child, const stage_child_ops_t *ops,
                             void *ctx, stage_request_t *request, const int *fds, int nfds,
