@@ -31,6 +31,7 @@ struct ngx_http_skillbox_ready_s {
 
 static ngx_uint_t ngx_http_skillbox_match(const char *pattern,
     ngx_str_t *path, ngx_str_t *param);
+static void ngx_http_skillbox_free_ready(void *data);
 static ngx_int_t ngx_http_skillbox_ready_answer(ngx_http_request_t *r,
     ngx_http_skillbox_ready_t *ready);
 static void ngx_http_skillbox_ready_asked(ngx_http_request_t *r,
@@ -241,17 +242,33 @@ ngx_http_skillbox_health(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
 ngx_http_skillbox_ready_t *
 ngx_http_skillbox_create_ready(ngx_conf_t *cf)
 {
+    ngx_pool_cleanup_t         *cln;
     ngx_http_skillbox_ready_t  *ready;
 
-    ready = ngx_pcalloc(cf->pool, sizeof(ngx_http_skillbox_ready_t));
-    if (ready == NULL) {
+    cln = ngx_pool_cleanup_add(cf->pool, sizeof(ngx_http_skillbox_ready_t));
+    if (cln == NULL) {
         return NULL;
     }
+
+    ready = cln->data;
+    ngx_memzero(ready, sizeof(ngx_http_skillbox_ready_t));
 
     sb_buf_init(&ready->reason, 1024);
     sb_buf_init(&ready->helper, 64 * SB_KIB);
 
+    cln->handler = ngx_http_skillbox_free_ready;
+
     return ready;
+}
+
+
+static void
+ngx_http_skillbox_free_ready(void *data)
+{
+    ngx_http_skillbox_ready_t *ready = data;
+
+    sb_buf_free(&ready->reason);
+    sb_buf_free(&ready->helper);
 }
 
 
