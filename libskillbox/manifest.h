@@ -70,8 +70,7 @@ typedef struct {
     bool mode_declared; /* the package itself said which */
     char *license;
     char *compatibility;
-    char
-        *instructions; /* the markdown behind the frontmatter, line ends kept, BOM and CR dropped */
+    char *instructions; /* the markdown behind the frontmatter as it stands, CR LF as LF */
     size_t instructions_len;
     json_t *allowed_tools; /* string or array as given, NULL when absent */
     json_t *metadata;      /* object, NULL when absent */
