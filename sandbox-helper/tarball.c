@@ -19,8 +19,8 @@
 #define BLOCK_BYTES (64 * 1024) /* bytes a write(2) */
 
 /*
- * Level 1: the answer waits for it.  Measured on this project's sample data it is
- * four times as fast as level 6 for 10-15 % more bytes.
+ * Level 1: the answer waits for it.  Measured on JSON, SVG and machine code it packs
+ * 50 to 360 MB/s, three times as fast as level 6, for 8 % more bytes (SVG: 60 %).
  */
 #define GZIP_LEVEL "1"
 

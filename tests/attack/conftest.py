@@ -1,0 +1,156 @@
+"""The attacks' frame: a gateway with small limits, canaries around it, and `attack`,
+which runs one attack of the probe and compares the host before and after."""
+
+import dataclasses
+import json
+import pathlib
+import secrets
+import threading
+
+import pytest
+
+from harness import check, settings, watch
+from harness.gateway import Gateway
+from harness.packages import skill
+
+from canaries import Canaries, differences, leases, picture
+
+PROBE = settings.BUILD / "tests" / "attack" / "probe"
+LIMITS = {"tmp": "4Mi", "out": "8Mi", "work": "8Mi", "shm": "2Mi", "inodes": "256"}
+
+
+@pytest.fixture(scope="session")
+def canaries():
+    found = Canaries()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(canaries):
+    """As everywhere, but with small writable mounts, a secret in the environment of all
+    its processes and another tenant with a secret in its package."""
+    gw = Gateway(helper={"limits": LIMITS}).start()
+    try:
+        push_others_package(gw, canaries)
+        push_probe(gw)
+    except BaseException:
+        gw.kill()
+        raise
+    yield gw
+    gw.stop()
+
+
+def push_others_package(gw, canaries):
+    other = gw.new_key("other")
+    package = skill("private", "print('mine')", files={"secret.txt": canaries.token("other tenant")})
+    gw.others_digest = gw.push(package, key=other)["digest"]
+    assert gw.run("private", key=other)["status"] == "success"
+
+
+def push_probe(gw):
+    """The probe as a skill: a Bash script execs it.  Its set-user-id bit is part of the attack."""
+    assert PROBE.is_file(), "the probe is not built: make attack"
+    gw.push(skill("probe", 'exec /sandbox/scripts/probe "$@"\n', "bash", timeout="60s",
+                  files={"probe": (PROBE.read_bytes(), 0o4755)}))
+    gw.push(skill("py", "import json\n"
+                  "exec(compile(json.load(open('/sandbox/input.json'))['code'], 'code', 'exec'))"))
+
+
+@dataclasses.dataclass
+class Outcome:
+    answer: dict
+    files: dict  # artifacts by name
+    host: dict   # what the host saw while the probe held still, {} when it did not
+
+    @property
+    def tries(self):
+        """{what: (return value, name of errno)}"""
+        return {t["what"]: (t["rc"], t["errno"]) for t in self.answer["output"]["tries"]}
+
+    @property
+    def notes(self):
+        return self.answer["output"]["notes"]
+
+    def refused(self, *errors):
+        """Every try failed, with one of these errors when some are given."""
+        assert self.tries, "nothing was tried"
+        wrong = {what: got for what, got in self.tries.items()
+                 if got[0] >= 0 or (errors and got[1] not in errors)}
+        assert not wrong, wrong
+
+
+class HostView(threading.Thread):
+    """Looks at the probe from outside while it calls itself "holding"."""
+
+    def __init__(self, gw):
+        super().__init__(daemon=True)
+        self.gw, self.seen, self.error = gw, {}, None
+
+    def run(self):
+        try:
+            self.seen = watch.wait_for(self._look, 20 * settings.SLOW, "the probe never held still")
+        except AssertionError as error:
+            self.error = error
+
+    def _look(self):
+        pids = watch.children_named(self.gw.helper.pid, "holding")
+        if not pids:
+            return None
+        pid = pids[0]
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+        view = {"status": dict(line.split(":\t", 1) for line in lines if ":\t" in line)}
+        view["fds"] = sorted(int(p.name) for p in pathlib.Path(f"/proc/{pid}/fd").iterdir())
+        view["namespaces"], view["own namespaces"] = namespaces(pid), namespaces("self")
+        view["leases"] = leases()
+        if settings.ROOT:  # pid 1 is not dumpable: nobody else may look closer
+            view["init's namespaces"] = namespaces(watch.stat_fields(pid)[2])
+        return view
+
+
+def namespaces(pid):
+    return {p.name: str(p.readlink()) for p in pathlib.Path(f"/proc/{pid}/ns").iterdir()}
+
+
+@pytest.fixture
+def attack(gateway, canaries):
+    """attack(name, *arguments, hold=ms): runs it, checks that it ran and that the host is
+    as it was, returns the Outcome."""
+
+    def run(name, *arguments, hold=0):
+        before, nonce = picture(gateway, canaries), secrets.token_hex(16)
+        view = HostView(gateway)
+        if hold:
+            view.start()
+        answer = gateway.run("probe", args=[nonce, str(hold), name, *map(str, arguments)])
+        if hold:
+            view.join(30 * settings.SLOW)
+            assert view.error is None, view.error
+        files = check.untar(gateway.download(answer["files_url"]).content)
+        assert files["nonce"] == nonce.encode(), "control: the attack's code did not run"
+        assert answer["status"] == "success", answer
+        canaries.check_untouched()
+        check_leaks(canaries, answer, files)
+        assert not differences(before, settled(gateway, canaries, before))
+        return Outcome(answer, files, view.seen)
+    return run
+
+
+def check_leaks(canaries, answer, files):
+    canaries.check_not_in(json.dumps(answer).encode(), "the answer")
+    for name, data in files.items():
+        canaries.check_not_in(data, f"artifact {name}")
+
+
+def settled(gateway, canaries, before):
+    """The picture once the run's processes are gone, or what is different after 5 s."""
+    after = {}
+
+    def same():
+        after.update(picture(gateway, canaries))
+        return not differences(before, after)
+    try:
+        watch.wait_for(same, 5 * settings.SLOW, "the host's picture", interval=0.1)
+    except AssertionError:
+        pass
+    return after

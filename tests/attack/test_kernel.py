@@ -1,0 +1,83 @@
+"""Attacks on mounts, the page cache, namespaces, privileges and filters: items 3 and 15
+to 20 of the catalogue, and the doors of the host."""
+
+from harness import settings
+
+NO_CAPABILITY = "0000000000000000"
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+def check_cage(host):
+    """What the kernel says of the process from outside, after the attack."""
+    status = host["status"]
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert status[name] == NO_CAPABILITY, name
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert status["Groups"].strip() == ""
+    for name in NAMESPACES:
+        assert host["namespaces"][name] != host["own namespaces"][name], name
+        if settings.ROOT:
+            assert host["namespaces"][name] == host["init's namespaces"][name], name
+
+
+def test_nothing_can_be_mounted(attack):
+    attack("mounts").refused("EPERM", "ENOSYS")
+
+
+def test_the_page_cache_of_bound_files_is_out_of_reach(attack):
+    outcome = attack("page-cache")
+    assert outcome.notes["piped"] == 4096 * 33, "control: pipes work"
+    outcome.refused("EPERM", "EBADF", "EAFNOSUPPORT", "EINVAL")
+
+
+def test_no_lease_or_notification_on_files_that_all_share(attack):
+    outcome = attack("leases", hold=700)
+    outcome.refused("EPERM")
+    assert outcome.host["leases"] == [], "the host sees a lease while the run holds on"
+
+
+def test_no_namespace_can_be_made_or_joined(attack):
+    outcome = attack("namespaces", hold=700)
+    opened = {w for w, (rc, _) in outcome.tries.items() if rc >= 0}
+    assert all(w.startswith("open /proc/1/ns/") for w in opened), opened
+    assert set(outcome.files) == {"nonce"}, "a child in a namespace of its own was made"
+    check_cage(outcome.host)
+
+
+def test_no_privilege_can_be_gained(attack):
+    outcome = attack("privileges", hold=700)
+    gained = {w: got for w, got in outcome.tries.items() if got[0] >= 0}
+    assert not gained
+    check_cage(outcome.host)
+
+
+def test_there_are_no_supplementary_groups(attack):
+    outcome = attack("groups", hold=700)
+    assert outcome.notes["groups"] == 0
+    check_cage(outcome.host)
+
+
+def test_filters_can_not_be_loosened(attack):
+    outcome = attack("filters", hold=700)
+    outcome.refused("EPERM", "EINVAL", "EACCES")
+    check_cage(outcome.host)
+
+
+def test_the_doors_of_the_host_are_closed(attack, canaries):
+    outcome = attack("doors", canaries.port, canaries.abstract_name, canaries.path,
+                     canaries.process.pid)
+    outcome.refused()
+
+
+def test_control_the_doors_are_there(canaries):
+    """Connected to from outside, the same listeners answer."""
+    import socket
+    for address, family, listener in (
+            (("127.0.0.1", canaries.port), socket.AF_INET, canaries.tcp),
+            ("\0" + canaries.abstract_name, socket.AF_UNIX, canaries.abstract),
+            (str(canaries.path), socket.AF_UNIX, canaries.unix)):
+        with socket.socket(family) as client:
+            client.connect(address)
+            listener.setblocking(True)
+            listener.accept()[0].close()

@@ -1,0 +1,60 @@
+"""Attacks on space, and on what may be executed: items 11 to 14 of the catalogue."""
+
+import shutil
+
+from harness import settings, watch
+
+MIB = 1 << 20
+SIZES = {"/tmp": 4 * MIB, "/sandbox/work": 8 * MIB, "/sandbox/out": 8 * MIB, "/dev/shm": 2 * MIB}
+
+
+def shared_memory():
+    """Bytes of tmpfs and the like on the whole host."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        for line in f:
+            if line.startswith("Shmem:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError("no Shmem")
+
+
+def test_a_full_tmpfs_is_full_for_its_run_only(attack, gateway):
+    before, host = shared_memory(), shutil.disk_usage("/tmp").used
+    outcome = attack("fill")
+    for place, size in SIZES.items():
+        assert size // 2 < outcome.notes[place] <= size, outcome.notes
+    assert {err for _, err in outcome.tries.values()} <= {"ENOSPC", "EFBIG"}
+    watch.wait_for(lambda: shared_memory() < before + 8 * MIB, 5, "the memory did not come back")
+    assert shutil.disk_usage("/tmp").used < host + 64 * MIB
+    assert gateway.run("py", input={"code": "open('/tmp/x', 'wb').write(bytes(3 << 20))"})["status"] == "success"
+
+
+def test_inodes_run_out_for_their_run_only(attack):
+    outcome = attack("inodes")
+    for place in SIZES:
+        assert 100 < outcome.notes[place] <= 256, outcome.notes
+    assert {err for _, err in outcome.tries.values()} == {"ENOSPC"}
+
+
+def test_written_files_are_not_executed(attack):
+    outcome = attack("execute")
+    executed = {name for name in outcome.files if name.startswith("executed-")}
+    # Control: the same program runs where programs belong.  A memfd belongs to no mount: where a
+    # memory cgroup counts it, it is allowed and documented.
+    assert "executed-scripts" in executed
+    assert executed <= {"executed-scripts", "executed-memfd"}, executed
+    outcome.refused("EPERM", "EACCES")
+
+
+def test_sparse_files_are_bounded(attack):
+    attack("sparse").refused("EFBIG", "ENOSPC", "EPERM")
+
+
+def test_holes_as_artifacts_cost_the_helper_nothing(attack, gateway):
+    main, packers = gateway.helper.pid, gateway.packers()
+    before = {p: watch.rss(p) for p in [main, *packers]}
+    outcome = attack("holes", 9)
+    assert outcome.notes["size"] <= 8 * MIB
+    assert set(outcome.files) <= {"nonce", *(f"holes-{i}" for i in range(9))}
+    for pid, rss in before.items():
+        if watch.alive(pid):  # the spare collector has done its work and is gone
+            assert watch.rss(pid) < rss + 8 * MIB * settings.SLOW
