@@ -1,12 +1,13 @@
 /*
  * down.c - `skillbox down`: stops the gateway of a state folder, and nothing else.
  */
-#include <unistd.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../libskillbox/units.h"
 #include "cli.h"
 #include "output.h"
+#include "remove.h"
 #include "up.h"
 
 static const sb_option_t down_options[] = {
@@ -14,6 +15,7 @@ static const sb_option_t down_options[] = {
      false},
     {"grace", "DURATION",
      "how long requests in flight may take to end, before they are cut\n(default: 35s)", false},
+    {"remove", NULL, "then remove the folder with everything that is stored in it", false},
     {NULL, NULL, NULL, false},
 };
 
@@ -32,6 +34,18 @@ static bool parse_grace(const char *text, int *ms)
     }
     *ms = (int)n; /* at most 24 h */
     return true;
+}
+
+static int remove_state(const char *dir)
+{
+    sb_err_t err;
+
+    if (sb_state_remove(dir, &err) != SB_OK) {
+        sb_say_err(&err);
+        return EXIT_FAILED;
+    }
+    sb_say("removed %s", dir);
+    return EXIT_OK;
 }
 
 static int run_down(const sb_args_t *args)
@@ -61,6 +75,9 @@ static int run_down(const sb_args_t *args)
     } else {
         rc = EXIT_FAILED;
     }
+    if (rc == EXIT_OK && sb_args_flag(args, "remove")) {
+        rc = remove_state(layout.dir);
+    }
     if (lock >= 0) {
         close(lock);
     }
@@ -74,9 +91,10 @@ const sb_command_t cmd_down = {
     .details =
         "Stops nginx and sandbox-helper of a state folder: gracefully, and after the grace period\n"
         "by force.  Processes are identified by pid, start time and boot, so nothing else is ever\n"
-        "signalled.  The folder and what is stored in it stay.",
+        "signalled.  The folder and what is stored in it stay, unless --remove is given.",
     .options = down_options,
     .examples = "skillbox down\n"
-                "skillbox down --state /tmp/box --grace 5s",
+                "skillbox down --state /tmp/box --grace 5s\n"
+                "skillbox down --remove",
     .run = run_down,
 };

@@ -1,3 +1,3 @@
 CLI_SRCS := main.c options.c output.c jsontext.c client.c server.c state.c process.c install.c layout.c \
-            templates.c up.c up_start.c down.c status.c key.c skill.c push.c run.c download.c \
+            templates.c up.c up_start.c down.c remove.c status.c key.c skill.c push.c run.c download.c \
             exec.c health.c

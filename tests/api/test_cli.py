@@ -581,7 +581,7 @@ def state():
     parent.chmod(0o755)
     yield parent / "s"
     if (parent / "s/state.json").exists():
-        cli("down", "--state", parent / "s", "--grace", "2s")
+        works(cli("down", "--state", parent / "s", "--grace", "2s", "--remove"))
     shutil.rmtree(parent)
 
 
@@ -635,6 +635,17 @@ def test_up_gives_a_working_gateway_and_down_leaves_nothing(state):
     assert "text-summary" in works(cli("skill", "list", "--state", state)).stdout
     works(cli("down", "--state", state))
     assert belongs_to(state) == []
+
+
+def test_down_removes_the_folder_when_told_and_follows_no_links(state):
+    works(cli("up", "--state", state, *up_options()))
+    works(cli("skill", "push", SKILLS / "csv-toolkit", "--state", state))
+    outside = state.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    (state / "tmp/link").symlink_to(outside)
+    works(cli("down", "--state", state, "--remove"))
+    assert [p.name for p in state.parent.iterdir()] == ["outside"] and (outside / "precious").exists()
 
 
 def test_up_keeps_secrets_to_their_owners(state):
@@ -765,7 +776,6 @@ def test_up_as_root_works_from_a_build_tree_in_a_closed_home(state):
         works(cli("health", "--state", state))
         assert (state / "bin/sandbox-helper").stat().st_mode & 0o7777 == 0o755
     finally:
-        cli("down", "--state", state, "--grace", "2s")
         shutil.rmtree(home)
 
 
@@ -782,6 +792,7 @@ def test_the_walk_through_in_the_readme_works_line_by_line(state):
     result = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=settings.TOP, capture_output=True, text=True,
                             env={**env, "SKILLBOX_STATE": str(state)}, timeout=120 * settings.SLOW)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert not state.exists()
     for expected in ("The gateway is running.", "pushed data-analysis 1.0.0", '"status":"ready"', '"summary":',
                      "summary.txt", '"execution_id":"', '"error":"not_found"', "2,Bob"):
         assert expected in result.stdout + result.stderr, expected
