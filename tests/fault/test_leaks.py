@@ -15,11 +15,20 @@ def counts(gw):
             "packer": next(p for p in gw.packers() if watch.stat_fields(p)[2] == gw.helper.pid)}
     found = {}
     for name, pid in pids.items():
-        found[name] = {"pid": pid, "fds": watch.fd_count(pid), "mounts": watch.mount_count(pid),
-                       "children": len(watch.descendants(pid))}
+        found[name] = {"pid": pid, "children": len(watch.descendants(pid)), **of_process(pid)}
     for i, pid in enumerate(sorted(gw.workers())):
-        found[f"worker{i}"] = {"pid": pid, "fds": watch.fd_count(pid), "mounts": watch.mount_count(pid)}
+        found[f"worker{i}"] = {"pid": pid, **of_process(pid)}
     return found
+
+
+def of_process(pid):
+    try:
+        return {"fds": watch.fd_count(pid), "mounts": watch.mount_count(pid)}
+    except PermissionError:
+        # Stage and packer are not dumpable: only root may look into them.
+        if settings.ROOT:
+            raise
+        return {}
 
 
 def memory(gw):

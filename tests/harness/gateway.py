@@ -9,7 +9,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -299,7 +298,7 @@ class Gateway:
             if process and process.poll() is None:
                 process.kill()
                 process.wait(10)
-        shutil.rmtree(self.state, ignore_errors=True)
+        watch.remove_tree(self.state)
 
     def allow_log(self, pattern):
         """A test that provokes an alert says which one."""
@@ -322,7 +321,7 @@ class Gateway:
         if problems:
             tail = "\n".join(self._tail(name) for name in ("error.log", "helper.log"))
             problems.append(tail)
-        shutil.rmtree(self.state, ignore_errors=True)
+        watch.remove_tree(self.state)
         assert not problems, "\n".join(problems)
 
     def _tail(self, name, lines=30):

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import shutil
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -110,6 +111,13 @@ def pss(pid):
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def remove_tree(folder):
+    """Also what is read-only, as unpacked packages are; an ordinary user has to be told."""
+    for root, _, _ in os.walk(folder):
+        os.chmod(root, 0o700)
+    shutil.rmtree(folder)
 
 
 def tree(folder):
