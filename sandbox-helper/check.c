@@ -155,8 +155,12 @@ static void check_cgroups(check_t *c)
     const cgroups_t *cg = &c->h->cgroups;
     char found[PATH_MAX + 64];
 
+    if (cg->version == 0 && c->h->config.allow_no_cgroup) {
+        line(c, CHECK_OK, "control groups", cg->why, NULL);
+        return;
+    }
     if (cg->version == 0) {
-        line(c, c->h->config.allow_no_cgroup ? CHECK_OK : CHECK_DEGRADED, "control groups", cg->why,
+        line(c, CHECK_DEGRADED, "control groups", cg->why,
              "systemd: Delegate=yes in the unit, or start as root with `user`; to do without, add "
              "no_cgroup to `allow`");
         return;

@@ -154,7 +154,8 @@ sb_code_t stagelink_request(stagelink_t *l, stage_child_t *child, const stage_ch
         child->link = NULL;
         return rc;
     }
-    memcpy(all + 1, fds, (size_t)nfds * sizeof *fds);
+    for (int i = 0; i < nfds; i++)
+        all[i + 1] = fds[i];
     request->magic = STAGE_MAGIC;
     request->seq = child->seq;
     int sent = sys_send_fds(l->sock, request, sizeof *request, all, nfds + 1);

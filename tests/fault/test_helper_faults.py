@@ -273,7 +273,9 @@ def counts(pid):
 def test_two_hundred_runs_and_uploads_leave_descriptors_and_memory_as_they_were(make_helper):
     h = make_helper(concurrency=2)
     code = "echo log; echo '{}' > $SANDBOX_OUTPUT; echo x > $SANDBOX_FILES_DIR/x"
-    pids = {"main": h.process.pid, "stage": h.children("sandbox-stage")[0]}
+    pids = {"main": h.process.pid}
+    if settings.ROOT:  # it lets nobody else look into it
+        pids["stage"] = h.children("sandbox-stage")[0]
     for _ in range(20):
         h.run(code, "bash")
 
@@ -309,7 +311,8 @@ def test_a_flood_of_connections_is_turned_away_politely(make_helper):
         assert (answer.status, answer.json["error"]) == (503, "overloaded")
     for c in idle:
         c.close()
-    watch.wait_for(lambda: h.run("echo ok", "bash").status == 200, 5 * settings.SLOW, "it recovers")
+    watch.wait_for(lambda: fcgi_call.status(h.socket).status == 200, 5 * settings.SLOW,
+                   "it does not recover")
 
 
 def test_writers_of_output_bombs_do_not_grow_the_helper(make_helper):
