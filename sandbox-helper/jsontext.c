@@ -11,7 +11,7 @@ typedef struct {
     sb_buf_t *out;
     const char *what; /* why it failed */
     unsigned depth;
-    char closers[JSONTEXT_DEPTH_MAX]; /* '}' or ']' of each open object or array */
+    unsigned char closers[JSONTEXT_DEPTH_MAX]; /* '}' or ']' of each open object or array */
 } scan_t;
 
 static bool fail(scan_t *s, const char *what)
@@ -200,7 +200,7 @@ static bool scan_key(scan_t *s)
 /* '{' or '['; *complete: it was empty and is closed already. */
 static bool scan_open(scan_t *s, bool *complete)
 {
-    char closer = *s->p == '{' ? '}' : ']';
+    unsigned char closer = *s->p == '{' ? '}' : ']';
 
     if (s->depth == JSONTEXT_DEPTH_MAX) {
         return fail(s, "nested too deeply");
@@ -209,7 +209,7 @@ static bool scan_open(scan_t *s, bool *complete)
     skip_space(s);
     if (s->p < s->end && *s->p == closer) {
         s->p++;
-        sb_buf_char(s->out, closer);
+        sb_buf_char(s->out, (char)closer);
         *complete = true;
         return true;
     }
@@ -250,7 +250,7 @@ static bool scan_after(scan_t *s, bool *more)
 {
     *more = false;
     while (s->depth > 0) {
-        char closer = s->closers[s->depth - 1];
+        unsigned char closer = s->closers[s->depth - 1];
 
         skip_space(s);
         if (s->p == s->end) {
@@ -262,12 +262,12 @@ static bool scan_after(scan_t *s, bool *more)
             *more = true;
             return closer == ']' || scan_key(s);
         }
-        if (*s->p != (unsigned char)closer) {
+        if (*s->p != closer) {
             return fail(s, closer == ']' ? "',' or ']' was expected" : "',' or '}' was expected");
         }
         s->p++;
         s->depth--;
-        sb_buf_char(s->out, closer);
+        sb_buf_char(s->out, (char)closer);
     }
     return true;
 }

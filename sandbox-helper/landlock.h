@@ -38,9 +38,9 @@
 
 typedef struct {
     const char *path; /* absolute; "" = the directory or file open as fd */
-    int fd;           /* only with path "" */
     uint64_t access;  /* LL_*; what the ABI does not know is left out, and for files what only
                          directories have */
+    int fd;           /* only with path "" */
     int optional;     /* a path that does not exist is skipped */
 } landlock_rule_t;
 

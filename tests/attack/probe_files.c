@@ -227,7 +227,8 @@ static void attack_suid(int argc, char **argv)
 {
     static char *const self[] = {SELF, "mark", "suid-package", NULL};
     static char *const own[] = {"/tmp/" MARK "own", "mark", "suid-own", NULL};
-    static char *const su[] = {"su", "-s", "/bin/sh", "-c", "touch " FILES "/executed-su", NULL};
+    static char touch[] = "touch " FILES "/executed-su";
+    static char *const su[] = {"su", "-s", "/bin/sh", "-c", touch, NULL};
     static char *const mount[] = {"mount", "-t", "tmpfs", "none", "/tmp", NULL};
     struct stat st;
 

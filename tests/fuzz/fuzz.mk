@@ -3,13 +3,15 @@
 #   make fuzz [FUZZ_SECONDS=20]   every target for that long, starting from a copy of its corpus,
 #                                 tests/fuzz/corpus/<target>/ (new inputs stay in the build folder)
 #   FUZZ_CORE, FUZZ_PACKAGE       targets that need libskillbox's core only, or the package code too
+#   FUZZ_HELPER                   targets in sandbox-helper's code
 
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 20
 
 FUZZ_CORE    := fuzz_fastcgi
 FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart
-FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE))
+FUZZ_HELPER  := fuzz_jsontext
+FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE) $(FUZZ_HELPER))
 
 FUZZ_FLAGS := -std=c11 -O1 -g -fno-omit-frame-pointer $(WARN) \
               -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
@@ -21,6 +23,9 @@ FUZZ_PACKAGE_SRCS := $(addprefix libskillbox/,$(LIB_PACKAGE_SRCS))
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): $(FUZZ_PACKAGE_SRCS)
 $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson
+
+$(BUILD)/fuzz/fuzz_jsontext: sandbox-helper/jsontext.c
+$(BUILD)/fuzz/fuzz_jsontext: FUZZ_LIBS := -ljansson
 
 $(FUZZ_TARGETS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_CORE_SRCS) $(wildcard libskillbox/*.h)
 	@mkdir -p $(@D)
