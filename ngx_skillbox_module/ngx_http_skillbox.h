@@ -134,13 +134,14 @@ struct ngx_http_skillbox_ctx_s {
     ngx_http_request_t           *request;
 
     ngx_http_skillbox_auth_state_e  auth;
+    ngx_uint_t                    open;        /* it was by "auth off" */
     sb_key_t                      key;         /* tenant: who is acted for */
 
     const ngx_http_skillbox_route_t   *route;
     const ngx_http_skillbox_method_t  *method; /* NULL: not allowed here */
     ngx_str_t                     path;        /* without the prefix */
     ngx_str_t                     param[NGX_HTTP_SKILLBOX_PARAMS];
-    ngx_uint_t                    routed;      /* unsigned  routed:1; */
+    ngx_str_t                     uri;         /* the route is for this one */
 
     ngx_http_skillbox_error_t     error;
     ngx_str_t                     error_body;

@@ -28,15 +28,23 @@ void
 ngx_http_skillbox_authenticate(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
+    ngx_uint_t                     open;
     ngx_http_skillbox_loc_conf_t  *slcf;
-
-    if (ctx->auth != NGX_HTTP_SKILLBOX_AUTH_UNKNOWN) {
-        return;
-    }
 
     slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
 
-    if (slcf->enable && !slcf->auth) {
+    open = slcf->enable && !slcf->auth;
+
+    /* an internal redirect may lead from a location without to one with keys */
+
+    if (ctx->auth != NGX_HTTP_SKILLBOX_AUTH_UNKNOWN && ctx->open == open) {
+        return;
+    }
+
+    ngx_memzero(&ctx->key, sizeof(sb_key_t));
+    ctx->open = open;
+
+    if (open) {
 
         /* the operator's word: who gets here may act for any tenant */
 

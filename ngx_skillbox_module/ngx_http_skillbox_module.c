@@ -541,8 +541,7 @@ ngx_http_skillbox_check_loc_conf(ngx_conf_t *cf,
  * The API lies below the location's name; a location that itself names a part
  * of the API ("/api/v1/executions", for limits of its own) shares the prefix
  * of the others.  Blocks without a name (limit_except, if) take their
- * location's; regular expressions and exact names have none but what stands
- * before the API's part.
+ * location's; regular expressions and named locations have no prefix.
  */
 
 static void
@@ -563,9 +562,14 @@ ngx_http_skillbox_set_prefix(ngx_http_skillbox_loc_conf_t *conf,
         return;
     }
 
+    ngx_str_null(&conf->prefix);
+
+    if (clcf->named) {
+        return;
+    }
+
 #if (NGX_PCRE)
     if (clcf->regex) {
-        ngx_str_null(&conf->prefix);
         return;
     }
 #endif

@@ -78,8 +78,9 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
 
 
 /*
- * Fills route, method, path and param; once a request.  r->uri is what nginx
- * decoded and normalized; the location's prefix is not part of the API's path.
+ * Fills route, method, path and param; once for each uri, as error_page may
+ * change it.  r->uri is what nginx decoded and normalized; the location's prefix
+ * is not part of the API's path.
  */
 
 void
@@ -90,11 +91,13 @@ ngx_http_skillbox_route(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
     const ngx_http_skillbox_route_t   *route;
     const ngx_http_skillbox_method_t  *m;
 
-    if (ctx->routed) {
+    if (ctx->uri.data == r->uri.data && ctx->uri.len == r->uri.len) {
         return;
     }
 
-    ctx->routed = 1;
+    ctx->uri = r->uri;
+    ctx->route = NULL;
+    ctx->method = NULL;
 
     slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
 

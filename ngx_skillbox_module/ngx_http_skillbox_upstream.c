@@ -282,32 +282,29 @@ ngx_http_skillbox_output(void *data, ngx_chain_t *in)
     ngx_http_request_t *sr = data;
 
     ngx_int_t                  rc;
-    ngx_chain_t               *cl, **ll;
+    ngx_chain_t               *out;
     ngx_http_upstream_t       *u;
     ngx_http_skillbox_call_t  *call;
 
     u = sr->upstream;
     call = ngx_http_get_module_ctx(sr, ngx_http_skillbox_module);
 
+    out = in;
+
     if (!call->body_queued) {
         call->body_queued = 1;
+        out = NULL;
 
-        for (ll = &in; *ll; ll = &(*ll)->next) { /* void */ }
+        /* copies: the links of both chains are needed for another try */
 
-        for (cl = call->body; cl; cl = cl->next) {
-
-            *ll = ngx_alloc_chain_link(sr->pool);
-            if (*ll == NULL) {
-                return NGX_ERROR;
-            }
-
-            (*ll)->buf = cl->buf;
-            (*ll)->next = NULL;
-            ll = &(*ll)->next;
+        if (ngx_chain_add_copy(sr->pool, &out, in) != NGX_OK
+            || ngx_chain_add_copy(sr->pool, &out, call->body) != NGX_OK)
+        {
+            return NGX_ERROR;
         }
     }
 
-    rc = ngx_chain_writer(&u->writer, in);
+    rc = ngx_chain_writer(&u->writer, out);
 
     if (rc == NGX_ERROR && u->peer.connection->sent) {
         u->writer.out = NULL;
