@@ -292,12 +292,12 @@ static void a_run_sees_nothing_of_another(void **state)
 {
     static const char script[] =
         "find /tmp /dev/shm /sandbox/out /sandbox/work /sandbox/input -mindepth 1 | sort\n"
-        "ls /proc | grep -c '^[0-9]'\n"
+        "set -- /proc/[0-9]*; echo $#\n"
         "for d in /tmp /dev/shm /sandbox/out /sandbox/work; do echo mine > $d/mine; done\n";
 
     for (int i = 0; i < 2; i++) {
         run_script(STAGE_BASH, i == 0 ? script : NULL, 0);
-        says_exactly("/sandbox/out/files\n4\n"); /* init, bash, ls and grep */
+        says_exactly("/sandbox/out/files\n2\n"); /* init and bash */
         assert_string_equal(stage_run_file(run.out, "mine"), "mine\n");
         stage_run_close(&run);
     }
