@@ -27,6 +27,7 @@ $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE)): $(BUILD)/tests
 
 include tests/unit/packer.mk
 include tests/unit/stage.mk
+include tests/unit/helper.mk
 
 .PHONY: unit
 unit: $$(UNIT_TESTS) ## build and run the unit tests

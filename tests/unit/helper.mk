@@ -1,0 +1,10 @@
+# Tests of sandbox-helper's parts that stand alone; the whole is tested over its socket
+# (tests/api/test_helper.py, tests/fault/test_helper_faults.py).
+
+HELPER_TESTS := $(call unit_programs,helper)
+UNIT_TESTS   += $(HELPER_TESTS)
+
+$(HELPER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
+    $(call obj,sandbox-helper,runlog.c queue.c loop.c rmtree.c request.c config.c) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka -lyaml
