@@ -167,7 +167,7 @@ static int child_descriptors(int *fds, int nfds)
 /* main's log is not for the bytes of a package; a sanitizer's report is */
 static int child_stderr(void)
 {
-#if defined(__SANITIZE_ADDRESS__)
+#if PACKER_SANITIZED
     return 0;
 #else
     return dup2(STDOUT_FILENO, STDERR_FILENO) < 0 ? -1 : 0;
@@ -187,7 +187,7 @@ static int child_limits(void)
         {RLIMIT_NPROC, 0},
         {RLIMIT_MEMLOCK, 0},
         {RLIMIT_MSGQUEUE, 0},
-#if !defined(__SANITIZE_ADDRESS__) /* whose shadow memory alone is terabytes */
+#if !PACKER_SANITIZED /* whose shadow memory alone is terabytes */
         {RLIMIT_DATA, CHILD_DATA},
 #endif
     };

@@ -88,7 +88,7 @@ static const struct {
     {SCMP_SYS(exit), BOTH, ANY},
     {SCMP_SYS(exit_group), BOTH, ANY},
 
-#if defined(__SANITIZE_ADDRESS__)
+#if PACKER_SANITIZED
     /* AddressSanitizer's own needs, in test builds only */
     {SCMP_SYS(rt_sigprocmask), BOTH, ANY},
     {SCMP_SYS(rt_sigaction), BOTH, ANY},

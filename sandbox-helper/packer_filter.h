@@ -9,6 +9,15 @@
 
 #include <linux/filter.h>
 
+/* 1 in test builds with AddressSanitizer, which needs calls and memory of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define PACKER_SANITIZED 1
+#elif defined(__has_feature)
+#define PACKER_SANITIZED __has_feature(address_sanitizer)
+#else
+#define PACKER_SANITIZED 0
+#endif
+
 typedef struct {
     struct sock_filter *code; /* malloc'ed */
     unsigned short len;

@@ -391,7 +391,7 @@ static void each_attack_is_refused_in_both_roles(void **state)
         A_URING,
         A_OPEN_CWD,
         A_MPROTECT_EXEC,
-#if !defined(__SANITIZE_ADDRESS__)
+#if !PACKER_SANITIZED
         A_PRCTL,
 #endif
     };
@@ -436,7 +436,7 @@ static void only_the_descriptors_it_needs_are_open(void **state)
 
 static void memory_is_bounded(void **state)
 {
-#if defined(__SANITIZE_ADDRESS__)
+#if PACKER_SANITIZED
     skip(); /* shadow memory does not fit below any limit */
 #else
     assert_refused(A_MEMORY, PACKER_INTAKE, ENOMEM);
