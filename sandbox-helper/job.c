@@ -87,8 +87,7 @@ void job_free(job_t *job)
     stage_child_release(&job->child);
     if (job->collector != NULL)
         collector_done(job->collector);
-    if (job->archive_fd >= 0 && !job->answered)
-        state_archive_discard(&h->state, job->req.execution, job->archive_kept);
+    job_drop_archive(job);
     int *fds[] = {&job->job_fd,   &job->out.fd,    &job->err.fd,    &job->out_dir,
                   &job->work_dir, &job->answer_fd, &job->archive_fd};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)

@@ -127,8 +127,19 @@ static void log_run(const job_t *job, const char *outcome)
 
 /* ---- the answer ---- */
 
+void job_drop_archive(job_t *job)
+{
+    if (job->archive_fd < 0 || job->answered)
+        return;
+    state_archive_discard(&job->h->state, job->req.execution, job->archive_kept);
+    close(job->archive_fd);
+    job->archive_fd = -1;
+}
+
+/* What the gateway is told is true by then: whatever is to go is gone before it hears. */
 void job_refuse(job_t *job)
 {
+    job_drop_archive(job);
     log_run(job, job->conn == NULL ? "cancelled" : "refused");
     if (job->conn != NULL)
         connection_refuse(job->conn, job->fail_status, job->fail_slug, job->fail_message);
@@ -160,12 +171,13 @@ static void answer(job_t *job)
              status_name(job), code, job->report.files,
              (long long)(job->started_us - job->queued_us),
              (long long)(job->ended_us - job->started_us));
+    job->answered = job->archive_kept;
+    job_drop_archive(job);
     send_log_tail(job);
     connection_answer_file(job->conn, 200, headers, job->answer_fd, job->report.answer_len,
                            (uint32_t)(signum != 0 ? 128 + signum : exit_code(job)));
     job->answer_fd = -1; /* the connection's now */
     job->conn = NULL;
-    job->answered = job->archive_kept;
     job_free(job);
 }
 

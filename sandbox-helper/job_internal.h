@@ -26,36 +26,34 @@ struct job_s {
     job_t *next, *prev; /* in h->jobs */
     connection_t *conn; /* NULL: the gateway has gone */
     request_t req;
-    job_state_t state;
     queue_entry_t entry;
-    bool placed; /* counts in h->runs.running */
-    int starts;  /* how often it was asked for */
-    int job_fd;  /* STDIN: job JSON and input; kept until nothing can make us start again */
+    job_state_t state;
+    int starts; /* how often it was asked for */
     uint64_t job_len, input_len;
+    loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
 
     stage_child_t child;
     job_pipe_t out, err;
     runlog_t log;
-    cgroup_leaf_t leaf;
-    int out_dir, work_dir;
-    loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
-
     int64_t queued_us, started_us, ready_us, ended_us;
-    bool timed_out, cancelled, killed;
-    bool exited; /* wstatus is the script's */
-    int wstatus;
-    bool oom;
     uint64_t cpu_usec, maxrss;
-    /* Not 0: the run is to be answered by this refusal once the sandbox is dead. */
-    int fail_status;
-    const char *fail_slug;
-    char fail_message[300];
+    cgroup_leaf_t leaf;
 
-    collector_t *collector;
-    int answer_fd, archive_fd;
+    int job_fd; /* STDIN: job JSON and input; kept until nothing can make us start again */
+    int out_dir, work_dir;
+    int wstatus; /* of the script, when it `exited` */
+    bool placed; /* counts in h->runs.running */
+    bool timed_out, cancelled, killed, exited, oom;
     bool archive_kept; /* it has its final name */
     bool answered;     /* with a result that says so */
+
+    int answer_fd, archive_fd;
+    collector_t *collector;
     packer_report_t report;
+    /* Not 0: the run is to be answered by this refusal once the sandbox is dead. */
+    int fail_status;
+    char fail_message[300];
+    const char *fail_slug;
 };
 
 /* ---- job.c ---- */
@@ -72,8 +70,9 @@ void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* ---- job_end.c ---- */
-void job_remove_leaf(job_t *job); /* now, or as soon as it is no longer busy */
-void job_dead(job_t *job);        /* the sandbox is dead: collect, or refuse */
-void job_refuse(job_t *job);      /* answers fail_*, then frees the job */
+void job_drop_archive(job_t *job); /* unless an answer promises it */
+void job_remove_leaf(job_t *job);  /* now, or as soon as it is no longer busy */
+void job_dead(job_t *job);         /* the sandbox is dead: collect, or refuse */
+void job_refuse(job_t *job);       /* answers fail_*, then frees the job */
 
 #endif

@@ -151,7 +151,7 @@ void loop_timer_set(loop_t *l, loop_timer_t *t, int64_t after_ms)
     loop_timer_clear(l, t);
     if (l->nheap == l->heap_cap) {
         size_t cap = l->heap_cap ? l->heap_cap * 2 : 64;
-        loop_timer_t **heap = realloc(l->heap, cap * sizeof *heap);
+        loop_timer_t **heap = realloc(l->heap, cap * sizeof(loop_timer_t *));
         if (heap == NULL) {
             fputs("sandbox-helper: out of memory for timers\n", stderr);
             abort();
