@@ -369,7 +369,7 @@ ngx_http_skillbox_intake_free(ngx_http_skillbox_work_t *work)
     ngx_http_skillbox_intake_t *intake = (ngx_http_skillbox_intake_t *) work;
 
     if (intake->put) {
-        intake->put->op.free(&intake->put->op);
+        ngx_http_skillbox_put_free(&intake->put->op);
     }
 
     free(intake->answer);
