@@ -16,7 +16,11 @@
 static void ngx_http_skillbox_call_cleanup(void *data);
 static ngx_int_t ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
     ngx_file_t *file, const char *data, off_t size);
-static ngx_int_t ngx_http_skillbox_append(ngx_http_skillbox_call_t *call,
+static ngx_buf_t *ngx_http_skillbox_memory_buf(ngx_pool_t *pool,
+    u_char *data, size_t len);
+static ngx_buf_t *ngx_http_skillbox_file_buf(ngx_pool_t *pool,
+    ngx_file_t *file, off_t offset, size_t len);
+static ngx_int_t ngx_http_skillbox_append(ngx_pool_t *pool,
     ngx_chain_t ***last, ngx_buf_t *b);
 static ngx_int_t ngx_http_skillbox_call_refusal(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call, json_t *root);
@@ -125,20 +129,21 @@ ngx_http_skillbox_call_file(ngx_http_skillbox_call_t *call, ngx_fd_t fd,
 
 /*
  * STDIN as a chain: a header of 8 bytes before each piece, the pieces being
- * slices of memory or of the file, which goes out by sendfile().
+ * slices of memory or of the file, which goes out by sendfile(); a header
+ * without a piece ends it.
  */
 
 static ngx_int_t
 ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
     ngx_file_t *file, const char *data, off_t size)
 {
-    off_t         offset;
-    size_t        n;
-    u_char       *header;
-    ngx_buf_t    *b;
-    ngx_uint_t    records;
-    ngx_pool_t   *pool;
-    ngx_chain_t **last;
+    off_t          offset;
+    size_t         n;
+    u_char        *header;
+    ngx_buf_t     *b;
+    ngx_uint_t     records;
+    ngx_pool_t    *pool;
+    ngx_chain_t  **last;
 
     pool = call->request->pool;
 
@@ -159,17 +164,9 @@ ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
 
         sb_fcgi_header(header, SB_FCGI_STDIN, NGX_HTTP_SKILLBOX_REQUEST_ID, n);
 
-        b = ngx_calloc_buf(pool);
-        if (b == NULL) {
-            return NGX_ERROR;
-        }
+        b = ngx_http_skillbox_memory_buf(pool, header, SB_FCGI_HEADER_LEN);
 
-        b->start = header;
-        b->pos = header;
-        b->last = header + SB_FCGI_HEADER_LEN;
-        b->memory = 1;
-
-        if (ngx_http_skillbox_append(call, &last, b) != NGX_OK) {
+        if (ngx_http_skillbox_append(pool, &last, b) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -177,43 +174,67 @@ ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
             return NGX_OK;
         }
 
+        b = file ? ngx_http_skillbox_file_buf(pool, file, offset, n)
+                 : ngx_http_skillbox_memory_buf(pool, (u_char *) data + offset,
+                                                n);
+
+        if (ngx_http_skillbox_append(pool, &last, b) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
         header += SB_FCGI_HEADER_LEN;
-
-        b = ngx_calloc_buf(pool);
-        if (b == NULL) {
-            return NGX_ERROR;
-        }
-
-        if (file) {
-            b->in_file = 1;
-            b->file = file;
-            b->file_pos = offset;
-            b->file_last = offset + n;
-
-        } else {
-            b->memory = 1;
-            b->start = (u_char *) data + offset;
-            b->pos = b->start;
-            b->last = b->start + n;
-        }
-
-        if (ngx_http_skillbox_append(call, &last, b) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
         offset += n;
     }
 }
 
 
+static ngx_buf_t *
+ngx_http_skillbox_memory_buf(ngx_pool_t *pool, u_char *data, size_t len)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_calloc_buf(pool);
+
+    if (b) {
+        b->start = data;
+        b->pos = data;
+        b->last = data + len;
+        b->memory = 1;
+    }
+
+    return b;
+}
+
+
+static ngx_buf_t *
+ngx_http_skillbox_file_buf(ngx_pool_t *pool, ngx_file_t *file, off_t offset,
+    size_t len)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_calloc_buf(pool);
+
+    if (b) {
+        b->file = file;
+        b->file_pos = offset;
+        b->file_last = offset + len;
+        b->in_file = 1;
+    }
+
+    return b;
+}
+
+
+/* b may be NULL: out of memory */
+
 static ngx_int_t
-ngx_http_skillbox_append(ngx_http_skillbox_call_t *call, ngx_chain_t ***last,
-    ngx_buf_t *b)
+ngx_http_skillbox_append(ngx_pool_t *pool, ngx_chain_t ***last, ngx_buf_t *b)
 {
     ngx_chain_t  *cl;
 
-    cl = ngx_alloc_chain_link(call->request->pool);
-    if (cl == NULL) {
+    cl = ngx_alloc_chain_link(pool);
+
+    if (cl == NULL || b == NULL) {
         return NGX_ERROR;
     }
 
@@ -265,7 +286,7 @@ ngx_http_skillbox_call_records(ngx_http_skillbox_call_t *call)
             b->last = ngx_cpymem(b->last, buf.data, buf.len);
             call->records = NULL;
             last = &call->records;
-            rc = ngx_http_skillbox_append(call, &last, b);
+            rc = ngx_http_skillbox_append(call->request->pool, &last, b);
         }
     }
 

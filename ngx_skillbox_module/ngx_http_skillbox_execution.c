@@ -50,6 +50,8 @@ static ngx_int_t ngx_http_skillbox_resolve(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
 static ngx_int_t ngx_http_skillbox_resolve_target(ngx_http_request_t *r,
     ngx_http_skillbox_run_t *run, json_t *root);
+static ngx_int_t ngx_http_skillbox_resolve_script(ngx_http_request_t *r,
+    ngx_http_skillbox_run_t *run, json_t *scripts);
 static ngx_int_t ngx_http_skillbox_run_string(ngx_http_request_t *r,
     json_t *value, const char *fallback, ngx_str_t *out);
 static ngx_int_t ngx_http_skillbox_hand_over(ngx_http_request_t *r,
@@ -401,9 +403,8 @@ static ngx_int_t
 ngx_http_skillbox_resolve_target(ngx_http_request_t *r,
     ngx_http_skillbox_run_t *run, json_t *root)
 {
-    size_t                    i;
-    json_t                   *script, *lang, *target;
-    const char               *path, *mode;
+    json_t                   *lang, *target;
+    const char               *mode;
     ngx_http_skillbox_job_t  *job;
 
     job = &run->job;
@@ -434,26 +435,8 @@ ngx_http_skillbox_resolve_target(ngx_http_request_t *r,
     }
 
     if (job->script) {
-
-        json_array_foreach(json_object_get(root, "scripts"), i, script) {
-            path = json_string_value(json_object_get(script, "path"));
-
-            if (path == NULL || strcmp(path, job->script) != 0) {
-                continue;
-            }
-
-            run->mode = "script";
-            run->target.data = (u_char *) job->script;
-            run->target.len = strlen(job->script);
-
-            return ngx_http_skillbox_run_string(r,
-                                            json_object_get(script, "lang"),
-                                            NULL, &run->lang);
-        }
-
-        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
-                                       "\"script\": the package has no script "
-                                       "\"%.256s\".", job->script);
+        return ngx_http_skillbox_resolve_script(r, run,
+                                            json_object_get(root, "scripts"));
     }
 
     mode = json_string_value(json_object_get(root, "mode"));
@@ -475,6 +458,37 @@ ngx_http_skillbox_resolve_target(ngx_http_request_t *r,
     }
 
     return ngx_http_skillbox_run_string(r, lang, NULL, &run->lang);
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_resolve_script(ngx_http_request_t *r,
+    ngx_http_skillbox_run_t *run, json_t *scripts)
+{
+    size_t       i;
+    json_t      *script;
+    const char  *path, *wanted;
+
+    wanted = run->job.script;
+
+    json_array_foreach(scripts, i, script) {
+        path = json_string_value(json_object_get(script, "path"));
+
+        if (path == NULL || strcmp(path, wanted) != 0) {
+            continue;
+        }
+
+        run->mode = "script";
+        run->target.data = (u_char *) wanted;
+        run->target.len = strlen(wanted);
+
+        return ngx_http_skillbox_run_string(r, json_object_get(script, "lang"),
+                                            NULL, &run->lang);
+    }
+
+    return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
+                                   "\"script\": the package has no script "
+                                   "\"%.256s\".", wanted);
 }
 
 

@@ -79,8 +79,8 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
 
 /*
  * Fills route, method, path and param; once for each uri, as error_page may
- * change it.  r->uri is what nginx decoded and normalized; the location's prefix
- * is not part of the API's path.
+ * change it.  r->uri is what nginx decoded and normalized; the location's
+ * prefix is not part of the API's path.
  */
 
 void

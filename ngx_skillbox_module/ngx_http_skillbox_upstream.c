@@ -31,6 +31,8 @@ static ngx_int_t ngx_http_skillbox_reinit_request(ngx_http_request_t *sr);
 static ngx_int_t ngx_http_skillbox_process_header(ngx_http_request_t *sr);
 static ngx_int_t ngx_http_skillbox_process_event(ngx_http_request_t *sr,
     ngx_http_skillbox_call_t *call, sb_fcgi_event_t event);
+static ngx_int_t ngx_http_skillbox_process_data(ngx_http_request_t *sr,
+    ngx_http_skillbox_call_t *call, const u_char *data, size_t len);
 static ngx_int_t ngx_http_skillbox_process_end(ngx_http_request_t *sr,
     ngx_http_skillbox_call_t *call);
 static void ngx_http_skillbox_abort_request(ngx_http_request_t *sr);
@@ -365,7 +367,6 @@ static ngx_int_t
 ngx_http_skillbox_process_event(ngx_http_request_t *sr,
     ngx_http_skillbox_call_t *call, sb_fcgi_event_t event)
 {
-    size_t             n;
     sb_fcgi_reader_t  *reader;
 
     reader = &call->reader;
@@ -390,34 +391,8 @@ ngx_http_skillbox_process_event(ngx_http_request_t *sr,
         return NGX_HTTP_UPSTREAM_INVALID_HEADER;
 
     case SB_FCGI_EV_DATA:
-
-        if (reader->type == SB_FCGI_STDOUT) {
-            sb_buf_add(&call->out, reader->data, reader->data_len);
-
-            if (sb_buf_ok(&call->out)) {
-                return NGX_AGAIN;
-            }
-
-            ngx_log_error(NGX_LOG_ERR, sr->connection->log, 0,
-                          "helper sent too large an answer");
-
-            return NGX_HTTP_UPSTREAM_INVALID_HEADER;
-        }
-
-        if (reader->type == SB_FCGI_STDERR) {
-            n = ngx_min(reader->data_len,
-                        NGX_HTTP_SKILLBOX_LOG_MAX - call->log.len);
-            sb_buf_add(&call->log, reader->data, n);
-
-            return sb_buf_ok(&call->log) ? NGX_AGAIN : NGX_ERROR;
-        }
-
-        /* END_REQUEST, exactly as long as call->end */
-
-        ngx_memcpy(call->end + call->end_len, reader->data, reader->data_len);
-        call->end_len += reader->data_len;
-
-        return NGX_AGAIN;
+        return ngx_http_skillbox_process_data(sr, call, reader->data,
+                                              reader->data_len);
 
     case SB_FCGI_EV_END:
 
@@ -433,6 +408,41 @@ ngx_http_skillbox_process_event(ngx_http_request_t *sr,
                       "helper sent something that is not FastCGI");
 
         return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+    }
+}
+
+
+/* A result over its bound is refused, a log is cut: the helper does so too. */
+
+static ngx_int_t
+ngx_http_skillbox_process_data(ngx_http_request_t *sr,
+    ngx_http_skillbox_call_t *call, const u_char *data, size_t len)
+{
+    switch (call->reader.type) {
+
+    case SB_FCGI_STDOUT:
+        sb_buf_add(&call->out, data, len);
+
+        if (sb_buf_ok(&call->out)) {
+            return NGX_AGAIN;
+        }
+
+        ngx_log_error(NGX_LOG_ERR, sr->connection->log, 0,
+                      "helper sent too large an answer");
+
+        return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+
+    case SB_FCGI_STDERR:
+        sb_buf_add(&call->log, data,
+                   ngx_min(len, NGX_HTTP_SKILLBOX_LOG_MAX - call->log.len));
+
+        return sb_buf_ok(&call->log) ? NGX_AGAIN : NGX_ERROR;
+
+    default: /* SB_FCGI_END_REQUEST, its length was compared */
+        ngx_memcpy(call->end + call->end_len, data, len);
+        call->end_len += len;
+
+        return NGX_AGAIN;
     }
 }
 
