@@ -14,9 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#define LEAVES_MAX 4096 /* looked at in one sweep */
+#define LEAVES_MAX     4096 /* looked at in one sweep */
+#define CLOSE_TRIES    100
+#define CLOSE_PAUSE_MS 20
 
 static const char *const controllers[CG_CONTROLLERS] = {"memory", "pids", "cpu"};
 
@@ -284,6 +287,14 @@ static bool dead_leaf(const char *name)
     return *end == '-' && pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
 }
 
+static bool own_leaf(const char *name)
+{
+    char prefix[24];
+    int n = snprintf(prefix, sizeof prefix, "run-%d-", (int)getpid());
+
+    return strncmp(name, prefix, (size_t)n) == 0;
+}
+
 /* Whoever is still in it was of that helper's runs, and on its way out. */
 static void kill_leaf(int base, const char *name)
 {
@@ -303,26 +314,30 @@ static void kill_leaf(int base, const char *name)
     fclose(f);
 }
 
-static void sweep(int base)
+/* Removes the leaves that `which` names; how many of them are busy. */
+static int sweep(int base, bool (*which)(const char *name))
 {
     int fd = openat(base, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    int busy = 0;
 
     if (dir == NULL) {
         if (fd >= 0)
             close(fd);
-        return;
+        return 0;
     }
     for (int i = 0; i < LEAVES_MAX; i++) {
         struct dirent *e = readdir(dir);
         if (e == NULL)
             break;
-        if (!dead_leaf(e->d_name))
+        if (!which(e->d_name))
             continue;
         kill_leaf(base, e->d_name);
-        unlinkat(base, e->d_name, AT_REMOVEDIR); /* busy: the next start tries again */
+        if (unlinkat(base, e->d_name, AT_REMOVEDIR) != 0)
+            busy++;
     }
     closedir(dir);
+    return busy;
 }
 
 void cgroups_open(cgroups_t *cg, const config_t *c, bool probe)
@@ -338,12 +353,29 @@ void cgroups_open(cgroups_t *cg, const config_t *c, bool probe)
         return;
     for (int i = 0; i < CG_CONTROLLERS; i++) {
         if (!probe && cg->base[i] >= 0)
-            sweep(cg->base[i]);
+            sweep(cg->base[i], dead_leaf); /* busy ones: the next start tries again */
+    }
+}
+
+/* After a forced stop groups of ours may be busy for a moment. */
+static void remove_own(const cgroups_t *cg)
+{
+    const struct timespec pause = {.tv_nsec = CLOSE_PAUSE_MS * 1000000L};
+
+    for (int i = 0; i < CLOSE_TRIES; i++) {
+        int busy = 0;
+        for (int which = 0; which < CG_CONTROLLERS; which++)
+            busy += cg->base[which] >= 0 ? sweep(cg->base[which], own_leaf) : 0;
+        if (busy == 0)
+            return;
+        nanosleep(&pause, NULL);
     }
 }
 
 void cgroups_close(cgroups_t *cg)
 {
+    if (cg->version != 0)
+        remove_own(cg);
     for (int i = 0; i < CG_CONTROLLERS; i++) {
         if (cg->base[i] >= 0)
             close(cg->base[i]);

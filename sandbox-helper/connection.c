@@ -282,6 +282,8 @@ void connection_answer_file(connection_t *c, int status, const char *headers, in
     answer_head(c, status, headers);
     if (len == 0)
         finish(c);
+    else
+        refill(c); /* a short body goes with the head */
     flush(c);
 }
 

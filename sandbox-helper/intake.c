@@ -198,7 +198,7 @@ static void on_complete(void *owner, uint64_t stdin_len)
 
 bool intake_refuse_waiting(intake_t *in, const char *message)
 {
-    if (in->state != INTAKE_WAITING)
+    if (in->state == INTAKE_WORKING)
         return false;
     refuse(in, 503, "overloaded", message);
     return true;

@@ -195,7 +195,7 @@ static void on_complete(void *owner, uint64_t stdin_len)
 
 bool job_refuse_waiting(job_t *job, const char *message)
 {
-    if (job->state != JOB_WAITING)
+    if (job->state != JOB_RECEIVING && job->state != JOB_WAITING)
         return false;
     refuse_now(job, 503, "overloaded", message);
     return true;

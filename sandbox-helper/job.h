@@ -24,7 +24,7 @@ void job_accept(helper_t *h, connection_t *conn, const request_t *request);
 void job_start(job_t *job);
 /* The helper stops: answers 503 to one that waits (1), kills one that runs. */
 void job_stop(job_t *job);
-/* Refuses one that still waits; false: it runs already. */
+/* Refuses one that waits, for its turn or for its STDIN; false: it runs already. */
 bool job_refuse_waiting(job_t *job, const char *message);
 
 job_t *job_next(const job_t *job); /* in helper_t.jobs */

@@ -140,9 +140,9 @@ void job_drop_archive(job_t *job)
 void job_refuse(job_t *job)
 {
     job_drop_archive(job);
-    log_run(job, job->conn == NULL ? "cancelled" : "refused");
     if (job->conn != NULL)
         connection_refuse(job->conn, job->fail_status, job->fail_slug, job->fail_message);
+    log_run(job, job->conn == NULL ? "cancelled" : "refused");
     job->conn = NULL;
     job_free(job);
 }
@@ -162,7 +162,6 @@ static void answer(job_t *job)
     char headers[512], code[64] = "";
     int signum = exit_signal(job);
 
-    log_run(job, status_name(job));
     if (signum == 0)
         snprintf(code, sizeof code, SB_H_EXIT_CODE ": %d\r\n", exit_code(job));
     snprintf(headers, sizeof headers,
@@ -176,7 +175,8 @@ static void answer(job_t *job)
     send_log_tail(job);
     connection_answer_file(job->conn, 200, headers, job->answer_fd, job->report.answer_len,
                            (uint32_t)(signum != 0 ? 128 + signum : exit_code(job)));
-    job->answer_fd = -1; /* the connection's now */
+    log_run(job, status_name(job)); /* the gateway need not wait for it */
+    job->answer_fd = -1;            /* the connection's now */
     job->conn = NULL;
     job_free(job);
 }

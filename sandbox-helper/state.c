@@ -195,6 +195,8 @@ void state_close(state_t *s)
 {
     int fds[] = {s->artifacts_fd, s->tmp_fd, s->packages_fd, s->dir_fd};
 
+    if (s->loop == NULL)
+        return; /* never opened */
     loop_timer_clear(s->loop, &s->sweep_timer);
     loop_timer_clear(s->loop, &s->trash_timer);
     while (s->removing) {

@@ -344,3 +344,15 @@ def test_a_hidden_socket_peer_cannot_hold_the_helper(make_helper):
     s.sendall(fcgi_call.begin()[:5])
     assert h.run("echo ok", "bash").log == b"ok\n"
     s.close()
+
+
+def test_sigterm_does_not_wait_for_requests_that_are_not_whole(make_helper):
+    h = make_helper(stop_timeout="60s")
+    params = fcgi_call.pairs(h.params("pass", job_length=2))
+    with fcgi_call.Connection(h.socket) as half, fcgi_call.Connection(h.socket):
+        half.send(fcgi_call.begin() + fcgi_call.stream(fcgi_call.PARAMS, params)
+                  + fcgi_call.record(fcgi_call.STDIN, b"{"))
+        time.sleep(0.3)
+        h.process.send_signal(signal.SIGTERM)
+        assert half.answer().status == 503
+    assert h.process.wait(10 * settings.SLOW) == 0
