@@ -7,7 +7,6 @@ user.  stop() fails when anything is left: a process, a control group, a file.
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +52,12 @@ class Helper:
         with open(self.state / "log", "ab") as log:
             self.process = subprocess.Popen([PROGRAM, "-c", path], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, start_new_session=True)
-        watch.wait_for(self._up, 10 * settings.SLOW, "the helper does not listen")
+        try:
+            watch.wait_for(self._up, 10 * settings.SLOW, "the helper does not listen")
+        except BaseException:
+            self.kill()
+            watch.remove_tree(self.state)
+            raise
         return self
 
     def _up(self):
@@ -105,7 +109,7 @@ class Helper:
         if "Sanitizer" in self.log or "runtime error:" in self.log:
             problems.append("a sanitizer complained")
         log = self.log
-        shutil.rmtree(self.state, ignore_errors=True)
+        watch.remove_tree(self.state)
         assert not problems, "\n".join([*problems, log[-3000:]])
 
     def leftovers(self, family):
