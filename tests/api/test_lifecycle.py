@@ -84,8 +84,7 @@ def test_nginx_t_touches_nothing(make_gateway, tmp_path):
     path.write_text(conf)
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in gw.state.rglob("*")
               if "logs" not in p.parts}
-    result = subprocess.run([settings.NGINX, "-t", "-p", gw.state, "-c", path, "-e", "logs/t.log"],
-                            capture_output=True, text=True, timeout=30)
+    result = gw.test_configuration(path)
     assert result.returncode == 0, result.stderr
     after = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in gw.state.rglob("*")
              if "logs" not in p.parts}
@@ -113,7 +112,7 @@ def test_a_wrong_configuration_is_refused_and_says_where(gateway, block, line, w
     conf = (gateway.state / "nginx.conf").read_text()
     try:
         gateway.write_nginx_conf(**{block: line.format(state=gateway.state)})
-        result = subprocess.run(gateway.nginx_command("-t"), capture_output=True, text=True, timeout=30)
+        result = gateway.test_configuration()
     finally:
         gateway.options = options
         (gateway.state / "nginx.conf").write_text(conf)
