@@ -117,7 +117,7 @@ deps: ## install the Debian packages that demo and test need (no-op when they ar
 demo: ## build, start a private gateway, push a skill and run it over HTTP
 	@tests/tools/deps build run
 	@$(MAKE) -s --no-print-directory -j$(JOBS) all
-	@tests/tools/demo
+	@BUILD=$(abspath $(BUILD)) tests/tools/demo
 
 # Everything a test layer runs besides the programs and the module.
 TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS)
