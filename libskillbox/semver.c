@@ -174,6 +174,16 @@ int sb_semver_cmp(const char *a, const char *b)
     return c != 0 ? c : strcmp(a, b);
 }
 
+int sb_semver_cmp_latest(const char *a, const char *b)
+{
+    version_t va, vb;
+
+    if (parse(a, strlen(a), &va) && parse(b, strlen(b), &vb) &&
+        (va.pre.len == 0) != (vb.pre.len == 0))
+        return (va.pre.len == 0) - (vb.pre.len == 0);
+    return sb_semver_cmp(a, b);
+}
+
 bool sb_semver_next_patch(const char *s, char *out, size_t outlen)
 {
     char patch[SB_VERSION_MAX + 2];

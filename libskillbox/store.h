@@ -96,7 +96,8 @@ typedef struct {
     sb_str_t run;     /* JSON for the gateway alone: what a run needs (sb_skill_put_t.run) */
 } sb_skill_t;
 
-/* version NULL, "" or "latest": the active one, else the highest by semver.  SB_ENOTFOUND. */
+/* version NULL, "" or "latest": the active one, else the highest by semver, a pre-release
+ * only when there is no release (sb_semver_cmp_latest).  SB_ENOTFOUND. */
 sb_code_t sb_store_skill_get(sb_store_t *st, const char *tenant, const char *name,
                              const char *version, sb_skill_t *out, sb_err_t *err);
 

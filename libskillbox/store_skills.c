@@ -220,14 +220,14 @@ static sb_code_t raise_head(sb_batch_t *b, MDB_txn *txn, const char *tenant, con
     char old[SB_VERSION_MAX + 1];
     sb_code_t code = head_version(b->st, txn, tenant, name, old, err);
 
-    if (code == SB_OK && sb_semver_cmp(version, old) <= 0)
+    if (code == SB_OK && sb_semver_cmp_latest(version, old) <= 0)
         return SB_OK;
     if (code != SB_OK && code != SB_ENOTFOUND)
         return code;
     return write_head(b, txn, tenant, name, version, element, err);
 }
 
-/* The highest version there is; SB_ENOTFOUND when none is left. */
+/* What is the latest of those that are left; SB_ENOTFOUND when none is. */
 static sb_code_t highest(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *prefix,
                          char best[SB_VERSION_MAX + 1], sb_err_t *err)
 {
@@ -247,7 +247,7 @@ static sb_code_t highest(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *prefix,
             rc = MDB_CORRUPTED;
             break;
         }
-        if (best[0] == '\0' || sb_semver_cmp(version, best) > 0)
+        if (best[0] == '\0' || sb_semver_cmp_latest(version, best) > 0)
             memcpy(best, version, sizeof(version));
     }
     mdb_cursor_close(cur);

@@ -274,7 +274,7 @@ static void visit_skill(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const 
     assert_true(sb_unpack(&v, SB_KIND_HEAD, head, 2));
     char latest[SB_VERSION_MAX + 1];
     assert_true(sb_str_copy(head[0], latest, sizeof(latest)));
-    assert_true(sb_semver_cmp(latest, f.field[2]) >= 0);
+    assert_true(sb_semver_cmp_latest(latest, f.field[2]) >= 0);
 
     assert_true(sb_skey(&k, f.field[0], f.field[1], origin, digest));
     v = lookup(st, txn, SB_DBI_ORIGINS, &k);

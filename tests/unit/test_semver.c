@@ -120,11 +120,27 @@ static void next_patch(void **state)
     assert_false(sb_semver_next_patch("1.2.9", small, sizeof(small)));
 }
 
+static void latest_prefers_releases(void **state)
+{
+    /* lowest first */
+    static const char *const list[] = {"1.0.0-alpha", "9.0.0-rc.1", "9.0.0-rc.2", "0.1.0",
+                                       "1.10.0"};
+    int n = (int)(sizeof(list) / sizeof(list[0]));
+
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++) {
+            int c = sb_semver_cmp_latest(list[i], list[j]);
+            assert_int_equal((c > 0) - (c < 0), (i > j) - (i < j));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recognised),
         cmocka_unit_test(ordered),
+        cmocka_unit_test(latest_prefers_releases),
         cmocka_unit_test(next_patch),
     };
 
