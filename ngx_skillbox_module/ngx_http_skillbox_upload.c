@@ -16,6 +16,11 @@
 #include "ngx_http_skillbox.h"
 
 
+/* 15 digits are what a person wrote: with 17, 2.1 is 2.1000000000000001 */
+#define NGX_HTTP_SKILLBOX_JSON_FLAGS                                          \
+    (JSON_COMPACT|JSON_ENCODE_ANY|JSON_REAL_PRECISION(15))
+
+
 typedef struct {
     ngx_http_skillbox_op_t        op;
     sb_skill_put_t                put;
@@ -594,7 +599,8 @@ ngx_http_skillbox_put_detail(ngx_http_skillbox_put_t *put, json_t *root,
         sb_buf_str(&put->detail, "\":");
 
         (void) json_dump_callback(value, ngx_http_skillbox_put_append,
-                                  &put->detail, JSON_COMPACT|JSON_ENCODE_ANY);
+                                  &put->detail,
+                                  NGX_HTTP_SKILLBOX_JSON_FLAGS);
     }
 
     sb_buf_fmt(&put->detail, "%s\"resources\":{\"memory_bytes\":%lld,"
@@ -643,7 +649,8 @@ ngx_http_skillbox_put_run(ngx_http_skillbox_put_t *put, json_t *root,
 
         sb_json_key(&put->run, members[i]);
         (void) json_dump_callback(value, ngx_http_skillbox_put_append,
-                                  &put->run, JSON_COMPACT|JSON_ENCODE_ANY);
+                                  &put->run,
+                                  NGX_HTTP_SKILLBOX_JSON_FLAGS);
     }
 
     sb_buf_char(&put->run, '}');

@@ -179,7 +179,8 @@ static void write_answer(intake_t *in, const char *text, size_t len)
 static void answer_accepted(intake_t *in)
 {
     json_t *json = sb_package_to_json(&in->pkg);
-    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    /* 15 digits: what a double holds and a person wrote; 17 would make 2.1 2.1000000000000001 */
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
 
     if (text == NULL) {
         broken(in, "answer", ENOMEM);
