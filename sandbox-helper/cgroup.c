@@ -117,15 +117,42 @@ static int open_procs(const cgroups_t *cg, const char *leaf, int *procs, int *np
     return 0;
 }
 
-static int make(const cgroups_t *cg, const char *leaf, const cgroup_limits_t *limits, int *procs,
-                int *nprocs, const char **step)
+static int make_folders(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    *step = "mkdir";
+    snprintf(leaf->name, sizeof leaf->name, "run-%d-%lu", (int)getpid(), leaves++);
     for (int i = 0; i < CG_CONTROLLERS; i++) {
-        if (cg->base[i] >= 0 && mkdirat(cg->base[i], leaf, 0700) != 0)
+        if (cg->base[i] >= 0 && mkdirat(cg->base[i], leaf->name, 0700) != 0)
             return errno;
     }
-    int rc = cg->version == 2 ? limit_v2(cg, leaf, limits, step) : limit_v1(cg, leaf, limits, step);
+    return 0;
+}
+
+void cgroup_prepare(cgroups_t *cg)
+{
+    if (cg->version == 0 || cg->spare.name[0] != '\0')
+        return;
+    if (make_folders(cg, &cg->spare) != 0) {
+        cgroup_remove(cg, &cg->spare);
+        cg->spare.name[0] = '\0';
+    }
+}
+
+static int make(cgroups_t *cg, cgroup_leaf_t *made, const cgroup_limits_t *limits, int *procs,
+                int *nprocs, const char **step)
+{
+    const char *leaf = made->name;
+    int rc = 0;
+
+    *step = "mkdir";
+    if (cg->spare.name[0] != '\0') {
+        *made = cg->spare;
+        cg->spare.name[0] = '\0';
+    } else {
+        rc = make_folders(cg, made);
+    }
+    if (rc != 0)
+        return rc;
+    rc = cg->version == 2 ? limit_v2(cg, leaf, limits, step) : limit_v1(cg, leaf, limits, step);
     if (rc != 0)
         return rc;
     *step = "open";
@@ -141,8 +168,7 @@ sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, const cgroup_limits_t 
     *nprocs = 0;
     if (cg->version == 0)
         return SB_OK;
-    snprintf(leaf->name, sizeof leaf->name, "run-%d-%lu", (int)getpid(), leaves++);
-    int rc = make(cg, leaf->name, limits, procs, nprocs, &step);
+    int rc = make(cg, leaf, limits, procs, nprocs, &step);
     if (rc == 0)
         return SB_OK;
     for (int i = 0; i < *nprocs; i++)

@@ -25,17 +25,18 @@
 enum { CG_MEMORY, CG_PIDS, CG_CPU, CG_CONTROLLERS };
 
 typedef struct {
+    char name[40]; /* "": none was made */
+} cgroup_leaf_t;
+
+typedef struct {
     int version; /* 0: none; 1, 2 */
     /* v1: a folder for each controller; v2: the first one for all.  -1: not there. */
     int base[CG_CONTROLLERS];
     char path[CG_CONTROLLERS][PATH_MAX]; /* for people */
     bool cpu;
-    char why[400]; /* version 0: what is in the way */
+    cgroup_leaf_t spare; /* made ahead for the next run */
+    char why[400];       /* version 0: what is in the way */
 } cgroups_t;
-
-typedef struct {
-    char name[40]; /* "": none was made */
-} cgroup_leaf_t;
 
 typedef struct {
     int64_t memory;
@@ -52,8 +53,13 @@ void cgroups_open(cgroups_t *cg, const config_t *c, bool probe);
 void cgroups_close(cgroups_t *cg);
 
 /*
- * Makes a run's group with its limits; procs[0..*nprocs-1] are the files to
- * enter it by (write "0"), the caller's to close, at most CG_CONTROLLERS.
+ * Makes the next run's folders ahead, between two runs, so that no run waits for
+ * them.  What goes wrong here is found again, and reported, by cgroup_make().
+ */
+void cgroup_prepare(cgroups_t *cg);
+/*
+ * Makes a run's group (or takes the one made ahead) with its limits; procs[0..*nprocs-1] are the
+ * files to enter it by (write "0"), the caller's to close, at most CG_CONTROLLERS.
  */
 sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, const cgroup_limits_t *limits, int *procs,
                       int *nprocs, sb_err_t *err);

@@ -159,6 +159,7 @@ static void send_log_tail(job_t *job)
 
 static void answer(job_t *job)
 {
+    helper_t *h = job->h;
     char headers[512], code[64] = "";
     int signum = exit_signal(job);
 
@@ -179,6 +180,7 @@ static void answer(job_t *job)
     job->answer_fd = -1;            /* the connection's now */
     job->conn = NULL;
     job_free(job);
+    cgroup_prepare(&h->cgroups);
 }
 
 /* ---- collecting ---- */
@@ -287,17 +289,24 @@ static collect_task_t make_task(const job_t *job)
     return t;
 }
 
+sb_code_t job_prepare_result(job_t *job, sb_err_t *err)
+{
+    sb_code_t rc = SB_OK;
+
+    if (job->archive_fd < 0)
+        rc = state_archive_open(&job->h->state, job->req.execution, &job->archive_fd, err);
+    if (rc != SB_OK || job->answer_fd >= 0)
+        return rc;
+    job->answer_fd = memfd_create("answer", MFD_CLOEXEC);
+    return job->answer_fd >= 0 ? SB_OK : sb_err_errno(err, errno, "memfd_create");
+}
+
 static sb_code_t collect(job_t *job, sb_err_t *err)
 {
     collect_task_t task = make_task(job);
     int fds[5], nfds = 0, out = stdout_file(job);
-    sb_code_t rc = state_archive_open(&job->h->state, job->req.execution, &job->archive_fd, err);
+    sb_code_t rc = job_prepare_result(job, err);
 
-    if (rc == SB_OK) {
-        job->answer_fd = memfd_create("answer", MFD_CLOEXEC);
-        if (job->answer_fd < 0)
-            rc = sb_err_errno(err, errno, "memfd_create");
-    }
     fds[nfds++] = job->out_dir;
     if (task.have_work)
         fds[nfds++] = job->work_dir;
@@ -321,19 +330,23 @@ void job_dead(job_t *job)
     /* A script that came through although the kernel killed a process of it was not stopped by it.
      */
     job->oom = cgroup_oom(&job->h->cgroups, &job->leaf) && exit_code(job) != 0;
-    job_remove_leaf(job);
     loop_timer_clear(&job->h->loop, &job->timer);
+    if (job->conn != NULL && job->fail_status == 0) {
+        sb_code_t rc;
+
+        job->state = JOB_COLLECTING;
+        rc = collect(job, &err);
+        job_remove_leaf(job); /* while the collect child works */
+        if (rc != SB_OK)
+            no_result(job, err.message);
+        return;
+    }
+    job_remove_leaf(job);
     if (job->conn == NULL) {
         job_fail(job, 499, "cancelled", "The gateway hung up.");
         job_refuse(job);
         return;
     }
-    if (job->fail_status != 0) {
-        send_log_tail(job);
-        job_refuse(job);
-        return;
-    }
-    job->state = JOB_COLLECTING;
-    if (collect(job, &err) != SB_OK)
-        no_result(job, err.message);
+    send_log_tail(job);
+    job_refuse(job);
 }

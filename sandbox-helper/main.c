@@ -274,6 +274,7 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
         rc = stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, h,
                             err);
     collectors_init(&h->collectors, &h->loop, &h->packer);
+    cgroup_prepare(&h->cgroups);
     return rc;
 }
 
