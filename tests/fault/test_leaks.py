@@ -1,6 +1,7 @@
 """Two hundred runs leave descriptors, mounts and memory as they were."""
 
 import concurrent.futures
+import time
 
 from harness import check, settings, watch
 from harness.packages import make_zip, skill
@@ -52,6 +53,12 @@ def settle(gw):
     gw.session.close()
     watch.wait_for(lambda: gw.get("/ready").json()["helper"]["running"] == 0, 10, "runs do not end")
     gw.session.close()
+
+    def steady():  # connections that were closed have been noticed
+        first = counts(gw)
+        time.sleep(0.3)
+        return counts(gw) == first
+    watch.wait_for(steady, 20, "descriptors and processes come and go")
 
 
 def one_run(gw, i):
