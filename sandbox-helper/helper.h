@@ -19,6 +19,7 @@
 #include "server.h"
 #include "stagelink.h"
 #include "state.h"
+#include "warm.h"
 
 struct job_s;
 struct intake_s;
@@ -32,6 +33,7 @@ typedef struct helper_s {
     stage_config_t stage_config;
     stagelink_t stage, packer;
     collectors_t collectors;
+    warm_t sandboxes;
     server_t server;
 
     queue_t runs, intakes;

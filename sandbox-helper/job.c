@@ -16,11 +16,10 @@
 #include "../libskillbox/protocol.h"
 #include "log.h"
 
-#define STDIN_MAX         (2 * SB_INPUT_MAX + 64 * SB_KIB) /* the input, and a job as large */
 #define WAITING_INPUT_MAX (256 * SB_MIB)
 #define STARTS_MAX        3
 #define PIDS_OF_OURS      2 /* the sandbox's init, and it once more while it forks */
-#define STAGE_DESCRIPTORS (3 + CG_CONTROLLERS)
+#define RUN_FDS_ALL       (RUN_FDS + CG_CONTROLLERS)
 
 static void on_complete(void *owner, uint64_t stdin_len);
 static void on_gone(void *owner);
@@ -155,7 +154,7 @@ void job_accept(helper_t *h, connection_t *conn, const request_t *request)
         return;
     }
     connection_set_owner(conn, &owner_ops, job);
-    connection_stdin(conn, job->job_fd, STDIN_MAX);
+    connection_stdin(conn, job->job_fd, RUN_STDIN_MAX);
 }
 
 /* ---- wait ---- */
@@ -279,13 +278,24 @@ static stage_request_t run_request(const job_t *job)
     return q;
 }
 
-static sb_code_t send_request(job_t *job, const int *fds, int nfds, int ncgroups, sb_err_t *err)
+/* Sandboxes that waited may have died since: then the next one, or a new one. */
+static sb_code_t send_run(job_t *job, const int *fds, int nfds, int ncgroups, sb_err_t *err)
 {
-    stage_request_t request = run_request(job);
+    stage_request_t run = run_request(job);
 
-    request.ncgroups = (uint32_t)ncgroups;
-    return stagelink_request(&job->h->stage, &job->child, &job_child_ops, job, &request, fds, nfds,
-                             err);
+    run.magic = STAGE_MAGIC;
+    run.ncgroups = (uint32_t)ncgroups;
+    for (int i = 0; i <= WARM_MAX; i++) {
+        sb_code_t rc = warm_take(&job->h->sandboxes, &job->child, &job_child_ops, job, err);
+
+        if (rc != SB_OK)
+            return rc;
+        if (stage_child_send(&job->child, &run, sizeof run, fds, nfds) == 0)
+            return SB_OK;
+        sb_err_errno(err, errno, "the sandbox takes no run");
+        stage_child_release(&job->child);
+    }
+    return SB_ESYSTEM;
 }
 
 static sb_code_t start(job_t *job, sb_err_t *err)
@@ -294,18 +304,18 @@ static sb_code_t start(job_t *job, sb_err_t *err)
     cgroup_limits_t limits = {.memory = job->req.memory,
                               .pids = h->config.nproc + PIDS_OF_OURS,
                               .cpu_milli = job->req.cpu_milli};
-    int fds[STAGE_DESCRIPTORS] = {job->job_fd, -1, -1}, ncgroups = 0;
+    int fds[RUN_FDS_ALL] = {job->job_fd, -1, -1}, ncgroups = 0;
     sb_code_t rc;
 
     if (make_pipe(&job->out, &fds[1]) != 0 || make_pipe(&job->err, &fds[2]) != 0)
         rc = sb_err_errno(err, errno, "pipe");
     else
-        rc = cgroup_make(&h->cgroups, &job->leaf, &limits, fds + 3, &ncgroups, err);
+        rc = cgroup_make(&h->cgroups, &job->leaf, &limits, fds + RUN_FDS, &ncgroups, err);
     if (rc == SB_OK) {
         lseek(job->job_fd, 0, SEEK_SET);
-        rc = send_request(job, fds, 3 + ncgroups, ncgroups, err);
+        rc = send_run(job, fds, RUN_FDS + ncgroups, ncgroups, err);
     }
-    for (int i = 1; i < 3 + ncgroups; i++)
+    for (int i = 1; i < RUN_FDS + ncgroups; i++)
         close_fd(&fds[i]);
     return rc;
 }

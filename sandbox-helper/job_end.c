@@ -159,7 +159,6 @@ static void send_log_tail(job_t *job)
 
 static void answer(job_t *job)
 {
-    helper_t *h = job->h;
     char headers[512], code[64] = "";
     int signum = exit_signal(job);
 
@@ -180,7 +179,6 @@ static void answer(job_t *job)
     job->answer_fd = -1;            /* the connection's now */
     job->conn = NULL;
     job_free(job);
-    cgroup_prepare(&h->cgroups);
 }
 
 /* ---- collecting ---- */

@@ -70,7 +70,7 @@ void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* ---- job_end.c ---- */
-/* Opens what the result will be written to, while the script runs and main has nothing to do. */
+/* Opens what the result will be written to, while the kernel takes the sandbox down. */
 sb_code_t job_prepare_result(job_t *job, sb_err_t *err);
 void job_drop_archive(job_t *job); /* unless an answer promises it */
 void job_remove_leaf(job_t *job);  /* now, or as soon as it is no longer busy */

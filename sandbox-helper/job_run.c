@@ -158,7 +158,6 @@ static void run_ready(job_t *job, int *fds, int nfds)
     job->state = JOB_RUNNING;
     job->ready_us = loop_now_us();
     loop_timer_set(&job->h->loop, &job->timer, job->req.timeout_ms);
-    (void)job_prepare_result(job, NULL); /* tried again, and reported, when it is needed */
 }
 
 static void run_exited(job_t *job, const run_report_t *report)
@@ -170,6 +169,7 @@ static void run_exited(job_t *job, const run_report_t *report)
     job->ended_us = loop_now_us();
     job->state = JOB_ENDING;
     loop_timer_set(&job->h->loop, &job->timer, EXIT_MS);
+    (void)job_prepare_result(job, NULL); /* tried again, and reported, when it is needed */
 }
 
 /* The steps that read the job, when they say what is wrong with it. */

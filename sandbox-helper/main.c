@@ -144,6 +144,8 @@ static void on_dispatch(void *ctx)
     while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes)) != NULL)
         intake_start(owner);
     collectors_refill(&h->collectors);
+    cgroup_prepare(&h->cgroups);
+    warm_refill(&h->sandboxes);
 }
 
 static void first_ready(helper_t *h)
@@ -274,7 +276,7 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
         rc = stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, h,
                             err);
     collectors_init(&h->collectors, &h->loop, &h->packer);
-    cgroup_prepare(&h->cgroups);
+    warm_init(&h->sandboxes, &h->stage, (size_t)h->config.concurrency);
     return rc;
 }
 
@@ -282,6 +284,7 @@ static void finish(helper_t *h)
 {
     h->stopping = true;
     server_stop(&h->server, &h->config);
+    warm_close(&h->sandboxes);
     stagelink_close(&h->stage);
     collectors_close(&h->collectors);
     stagelink_close(&h->packer);

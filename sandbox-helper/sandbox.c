@@ -37,38 +37,55 @@ uint64_t sandbox_clone_flags(void)
     return CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 }
 
-/* ---- entering: descriptors and cgroups ---- */
+/* ---- descriptors ---- */
 
 /*
- * First of all, before any other process can be there to see them.  The descriptors
- * came with whatever numbers were free: out of the way, then to their places.
+ * First of all, before any other process can be there to see them: the status socket to its
+ * place, nothing else open.  The run's own come later; their places are kept for them.
  */
 static int step_descriptors(void *ctx)
 {
-    enum { AWAY = 64, FIXED = FD_STDERR - FD_STATUS + 1 };
+    enum { AWAY = 64 };
     run_t *run = ctx;
+    int away = fcntl(run->status, F_DUPFD_CLOEXEC, AWAY);
 
-    if (run->nfds != FIXED + (int)run->request->ncgroups) {
+    if (away < 0)
+        return -1;
+    for (int place = FD_STATUS; place < FD_FREE; place++)
+        if (dup3(away, place, O_CLOEXEC) < 0)
+            return -1;
+    run->status = FD_STATUS;
+    return sys_close_range(FD_FREE, ~0u, 0);
+}
+
+/* ---- the run: here a sandbox made ahead waits ---- */
+
+/* The struct is main's word; the bytes behind its descriptors are the caller's and stay unread. */
+static int step_request(void *ctx)
+{
+    static stage_request_t request;
+    run_t *run = ctx;
+    int fds[STAGE_FDS_MAX], nfds;
+    ssize_t n = sys_recv_fds(FD_STATUS, &request, sizeof(request), fds, STAGE_FDS_MAX, &nfds);
+
+    if (n == 0)
+        _exit(0); /* main has no use for this one, or is gone */
+    if (n < 0)
+        return -1;
+    if (n != (ssize_t)sizeof(request) || request.magic != STAGE_MAGIC ||
+        request.kind != STAGE_RUN || request.ncgroups > STAGE_FDS_MAX - RUN_FDS ||
+        nfds != RUN_FDS + (int)request.ncgroups) {
         errno = EPROTO;
         return -1;
     }
-    for (int i = 0; i < run->nfds; i++) {
-        run->fds[i] = fcntl(run->fds[i], F_DUPFD_CLOEXEC, AWAY);
-        if (run->fds[i] < 0)
+    for (int i = 0; i < RUN_FDS; i++) {
+        if (dup3(fds[i], FD_JOB + i, O_CLOEXEC) < 0)
             return -1;
+        close(fds[i]);
     }
-    for (int i = 0; i < FIXED; i++)
-        if (dup3(run->fds[i], FD_STATUS + i, O_CLOEXEC) < 0)
-            return -1;
-    for (int i = FIXED; i < run->nfds; i++) {
-        int place = FD_FREE + i - FIXED;
-
-        if (dup3(run->fds[i], place, O_CLOEXEC) < 0)
-            return -1;
-        run->fds[i] = place;
-    }
-    run->status = FD_STATUS;
-    return sys_close_range(FD_FREE + run->request->ncgroups, ~0u, 0);
+    memcpy(run->cgroups, fds + RUN_FDS, request.ncgroups * sizeof(*fds));
+    run->request = &request;
+    return 0;
 }
 
 /* Before the cgroup namespace: its root is then the run's own group. */
@@ -76,10 +93,10 @@ static int step_cgroups(void *ctx)
 {
     run_t *run = ctx;
 
-    for (int i = run->nfds - (int)run->request->ncgroups; i < run->nfds; i++) {
-        if (write(run->fds[i], "0", 1) != 1)
+    for (uint32_t i = 0; i < run->request->ncgroups; i++) {
+        if (write(run->cgroups[i], "0", 1) != 1)
             return -1;
-        close(run->fds[i]);
+        close(run->cgroups[i]);
     }
     return 0;
 }
@@ -149,8 +166,7 @@ static int step_sandbox_folder(void *ctx)
     static const char *const dirs[] = {"input", "out", "work", "scripts"};
     run_t *run = ctx;
     /* decoded, the files of a job are smaller than the job; each may waste a page's end */
-    uint64_t bytes =
-        run->request->input_len + run->request->job_len + (SB_JOB_FILES_MAX * 2 + 64) * PAGE;
+    const uint64_t bytes = RUN_STDIN_MAX + (SB_JOB_FILES_MAX * 2 + 64) * PAGE;
     mounts_tmpfs_t spec = {bytes, SB_JOB_FILES_MAX * 33 + 64, 0755,
                            MOUNTS_BASE | MOUNT_ATTR_NOEXEC};
 
@@ -395,12 +411,11 @@ static int step_seccomp(void *ctx)
 /* ---- the lists ---- */
 
 /* clang-format off: one step a line */
-static const step_t entering[] = {
+static const step_t opening[] = {
     {"descriptors", step_descriptors},
-    {"cgroup", step_cgroups},
-    {"cgroup namespace", step_cgroup_namespace},
 };
 
+/* Needs no job: done ahead. */
 static const step_t building[] = {
     {"run id map", step_idmap},
     {"hostname", step_hostname},
@@ -411,6 +426,12 @@ static const step_t building[] = {
     {"mount work", step_work},
     {"sysctl", step_sysctl},
     {STEP_PROC, step_proc},
+};
+
+static const step_t entering[] = {
+    {"request", step_request},
+    {"cgroup", step_cgroups},
+    {"cgroup namespace", step_cgroup_namespace},
 };
 
 static const step_t filling[] = {
@@ -434,15 +455,19 @@ static const step_t confining[] = {
 
 static const char *run_steps(run_t *run)
 {
-    const char *step = steps_run(entering, COUNT(entering), run);
+    static const struct {
+        const step_t *steps;
+        size_t n;
+    } lists[] = {{opening, COUNT(opening)},
+                 {building, COUNT(building)},
+                 {entering, COUNT(entering)},
+                 {filling, COUNT(filling)},
+                 {confining, COUNT(confining)}};
+    const char *failed = NULL;
 
-    if (step == NULL)
-        step = steps_run(building, COUNT(building), run);
-    if (step == NULL)
-        step = steps_run(filling, COUNT(filling), run);
-    if (step == NULL)
-        step = steps_run(confining, COUNT(confining), run);
-    return step;
+    for (size_t i = 0; failed == NULL && i < COUNT(lists); i++)
+        failed = steps_run(lists[i].steps, lists[i].n, run);
+    return failed;
 }
 
 /* The folders that will hold the results, for main to keep: they outlive the namespaces. */
@@ -457,17 +482,11 @@ static int report_ready(const run_t *run)
     return sys_send_fds(FD_STATUS, &report, sizeof(report), dirs, 2);
 }
 
-void sandbox_run(const stage_t *stage, const stage_request_t *request, const int *fds, int nfds)
+void sandbox_run(const stage_t *stage, const int *fds, int nfds)
 {
-    run_t run = {.stage = stage,
-                 .request = request,
-                 .nfds = nfds,
-                 .status = nfds > 0 ? fds[0] : -1,
-                 .instructions = -1};
+    run_t run = {.stage = stage, .status = nfds == 1 ? fds[0] : -1, .instructions = -1};
     const char *step;
 
-    for (int i = 0; i < nfds; i++)
-        run.fds[i] = fds[i];
     step = run_steps(&run);
     if (step == NULL && report_ready(&run) != 0)
         step = "ready";

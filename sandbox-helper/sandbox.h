@@ -2,7 +2,8 @@
  * sandbox.h - one run's sandbox: what turns a fresh child of the template into a
  * place where a hostile script can be let loose.
  *
- * sandbox_run() is pid 1 of the run's pid namespace, from its birth to its end.
+ * sandbox_run() is pid 1 of the run's pid namespace, from its birth to its end.  It makes
+ * all that needs no job, waits for the one run it is for, and makes the rest.
  * It reads no attacker-made byte: input and job are copied or handed on unread.
  * The script's process (launch.h) starts confined and is the first to parse any.
  */
@@ -46,13 +47,12 @@ enum {
 typedef struct {
     const stage_t *stage;
     const stage_request_t *request;
-    int fds[STAGE_FDS_MAX]; /* as they came; later only the cgroup files */
-    int nfds;
-    int status;             /* FD_STATUS once it is there */
-    int sandbox, out, work; /* roots of the run's own tmpfs mounts */
-    int sysctl;             /* /proc/sys/user of the host's procfs */
-    int input_view;         /* /sandbox again, writable, in no namespace */
-    int instructions;       /* the text for SKILL_INSTRUCTIONS, or -1 */
+    int cgroups[STAGE_FDS_MAX]; /* the files to enter them by */
+    int status;                 /* FD_STATUS once it is there */
+    int sandbox, out, work;     /* roots of the run's own tmpfs mounts */
+    int sysctl;                 /* /proc/sys/user of the host's procfs */
+    int input_view;             /* /sandbox again, writable, in no namespace */
+    int instructions;           /* the text for SKILL_INSTRUCTIONS, or -1 */
 } run_t;
 
 /* Fills stage->rules: the same policy that the mounts are, by path.  Once, inside the template. */
@@ -61,8 +61,8 @@ void sandbox_prepare_rules(stage_t *stage);
 /* Flags of clone3(2) for a run; its cgroup namespace comes later, inside its cgroups. */
 uint64_t sandbox_clone_flags(void);
 
-void sandbox_run(const stage_t *stage, const stage_request_t *request, const int *fds, int nfds)
-    __attribute__((noreturn));
+/* fds: the status socket, over which the run comes. */
+void sandbox_run(const stage_t *stage, const int *fds, int nfds) __attribute__((noreturn));
 
 /*
  * Builds and confines a sandbox without a job in a throw-away child, to see at start

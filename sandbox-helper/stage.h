@@ -49,21 +49,22 @@ enum stage_mode { STAGE_ENTRYPOINT, STAGE_SCRIPT, STAGE_MODULE };
 
 typedef struct {
     uint32_t magic;
-    uint32_t size; /* sizeof(stage_config_t) */
-    char packages[STAGE_PATH_LEN];                  /* host folder of unpacked packages (stage only) */
+    uint32_t size;                 /* sizeof(stage_config_t) */
+    char packages[STAGE_PATH_LEN]; /* host folder of unpacked packages (stage only) */
     char interpreter[STAGE_RUNTIMES][STAGE_PATH_LEN]; /* path inside the root; "" = not offered */
-    char readonly[STAGE_PATHS][STAGE_PATH_LEN];     /* extra host paths bound read-only at the same place, "" = unused */
-    uint64_t tmp_bytes;   /* size of each run's /tmp, /sandbox/out, /sandbox/work, /dev/shm */
+    char readonly[STAGE_PATHS][STAGE_PATH_LEN]; /* extra host paths bound read-only at the same
+                                                   place, "" = unused */
+    uint64_t tmp_bytes; /* size of each run's /tmp, /sandbox/out, /sandbox/work, /dev/shm */
     uint64_t out_bytes;
     uint64_t work_bytes;
     uint64_t shm_bytes;
-    uint32_t inodes;      /* nr_inodes of each of them */
-    uint32_t exec_writable; /* 1: the writable mounts are not noexec (operator's word) */
-    uint32_t proc_full;   /* 0: procfs with subset=pid */
+    uint32_t inodes;            /* nr_inodes of each of them */
+    uint32_t exec_writable;     /* 1: the writable mounts are not noexec (operator's word) */
+    uint32_t proc_full;         /* 0: procfs with subset=pid */
     uint32_t allow_no_proc;     /* operator's word: run when procfs can't be mounted */
     uint32_t allow_no_landlock; /* operator's word: run on kernels without Landlock */
-    uint32_t nofile;      /* RLIMIT_NOFILE of a run */
-    uint32_t nproc;       /* RLIMIT_NPROC of a run */
+    uint32_t nofile;            /* RLIMIT_NOFILE of a run */
+    uint32_t nproc;             /* RLIMIT_NPROC of a run */
 } stage_config_t;
 
 /* What is missing on this host; bits of stage_hello_t.missing */
@@ -78,11 +79,11 @@ enum {
 
 typedef struct {
     uint32_t magic;
-    uint32_t ok;            /* 0: can't work here, the rest says why */
-    uint32_t missing;       /* STAGE_NO_* */
-    int32_t landlock_abi;   /* 0 = none */
+    uint32_t ok;          /* 0: can't work here, the rest says why */
+    uint32_t missing;     /* STAGE_NO_* */
+    int32_t landlock_abi; /* 0 = none */
     int32_t failed_errno;
-    char failed_step[64];   /* name of the step, e.g. "userns", "uid_map", "mount proc" */
+    char failed_step[64]; /* name of the step, e.g. "userns", "uid_map", "mount proc" */
 } stage_hello_t;
 
 /* ---- main -> stage/packer, any number ---- */
@@ -91,8 +92,8 @@ enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT };
 
 /*
  * Descriptors that come with a request, in this order:
- *   STAGE_RUN      status socket (child's end, SEQPACKET), job memfd, stdout pipe, stderr pipe
- *                  (write ends), then ncgroups cgroup.procs files (write "0" to enter)
+ *   STAGE_RUN      status socket (child's end, SEQPACKET).  Nothing else: the sandbox is made as
+ *                  far as it can be without a job, and then waits for the run
  *   STAGE_INTAKE   status socket, package file (read-only), staging folder (O_DIRECTORY),
  *                  answer file (memfd or unlinked file, to be written)
  *   STAGE_COLLECT  status socket; the rest comes over it later (collect_task_t)
@@ -100,9 +101,9 @@ enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT };
 typedef struct {
     uint32_t magic;
     uint32_t kind;
-    uint64_t seq;                 /* main's number for it, comes back in events */
+    uint64_t seq; /* main's number for it, comes back in events */
     uint32_t ncgroups;
-    /* STAGE_RUN */
+    /* the run, when the struct comes over the status socket */
     uint32_t lang;                /* enum stage_lang */
     uint32_t mode;                /* enum stage_mode */
     uint32_t cpu_seconds;         /* RLIMIT_CPU (wall limit rounded up, times the cores) */
@@ -114,38 +115,50 @@ typedef struct {
     char target[SB_PATH_MAX + 1]; /* entrypoint or script path, or module name */
     /* STAGE_INTAKE */
     char content_type[256];
-    uint64_t package_max;         /* unpacked bytes */
+    uint64_t package_max;                       /* unpacked bytes */
     int64_t timeout_default_ms, timeout_max_ms; /* operator's, for the manifest */
     int64_t memory_default, memory_max;
     int32_t cpu_default_milli, cpu_max_milli;
 } stage_request_t;
+
+/*
+ * ---- main -> a run's child, on its status socket, once ----
+ *
+ * The run itself: a stage_request_t again, with its descriptors in this order: job memfd, stdout
+ * pipe, stderr pipe (write ends), then ncgroups cgroup files (write "0" to enter).  It may be sent
+ * right after the request, or much later: children that wait are what makes a run start fast.
+ */
+#define RUN_FDS       3
+#define RUN_STDIN_MAX (2 * SB_INPUT_MAX + 64 * SB_KIB) /* job and input in the memfd */
 
 /* ---- stage/packer -> main, about a request ---- */
 
 enum stage_event_kind {
     STAGE_SPAWNED = 1, /* pid is valid; one descriptor comes along: the child's pidfd */
     STAGE_FAILED,      /* the child could not be made: step and error */
-    STAGE_EXITED,      /* the child (for runs: the pid namespace's init, hence everything in it) is dead and reaped */
+    STAGE_EXITED, /* the child (for runs: the pid namespace's init, hence everything in it) is dead
+                     and reaped */
 };
 
 typedef struct {
     uint32_t magic;
-    uint32_t kind;       /* enum stage_event_kind */
+    uint32_t kind; /* enum stage_event_kind */
     uint64_t seq;
     int32_t pid;
-    int32_t wstatus;     /* STAGE_EXITED: as from wait4(2), of the child itself, not of the script */
+    int32_t wstatus; /* STAGE_EXITED: as from wait4(2), of the child itself, not of the script */
     int32_t failed_errno;
     char failed_step[64];
-    uint64_t cpu_usec;   /* STAGE_EXITED: user + system of the child and all it reaped */
-    uint64_t maxrss;     /* bytes, of the largest process */
+    uint64_t cpu_usec; /* STAGE_EXITED: user + system of the child and all it reaped */
+    uint64_t maxrss;   /* bytes, of the largest process */
 } stage_event_t;
 
 /* ---- a run's child -> main, on its status socket ---- */
 
 enum run_report_kind {
-    RUN_SETUP_FAILED = 1, /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
-    RUN_READY,            /* two descriptors come along: /sandbox/out, /sandbox/work */
-    RUN_EXITED,           /* the script's main process ended: wstatus; pid 1 exits right after */
+    RUN_SETUP_FAILED =
+        1,     /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
+    RUN_READY, /* two descriptors come along: /sandbox/out, /sandbox/work */
+    RUN_EXITED, /* the script's main process ended: wstatus; pid 1 exits right after */
 };
 
 typedef struct {
@@ -154,7 +167,7 @@ typedef struct {
     int32_t wstatus;
     int32_t failed_errno;
     char failed_step[64];
-    char text[160];       /* for people; "" when the step says all */
+    char text[160]; /* for people; "" when the step says all */
 } run_report_t;
 
 /* ---- main -> a collect child, on its status socket, once ---- */
@@ -167,16 +180,16 @@ typedef struct {
  */
 typedef struct {
     uint32_t magic;
-    uint32_t have_work;     /* script and module runs: new or changed files there are artifacts */
-    uint32_t have_stdout;   /* last bytes of stdout, for the SkillLite dialect */
-    int32_t exit_code;      /* -1: ended by a signal or killed by us */
-    int32_t signal;         /* 0: none */
+    uint32_t have_work;   /* script and module runs: new or changed files there are artifacts */
+    uint32_t have_stdout; /* last bytes of stdout, for the SkillLite dialect */
+    int32_t exit_code;    /* -1: ended by a signal or killed by us */
+    int32_t signal;       /* 0: none */
     uint32_t timed_out;
     uint32_t cancelled;
-    uint32_t oom;           /* proven by the cgroup */
+    uint32_t oom; /* proven by the cgroup */
     uint64_t memory_limit;
     uint64_t timeout_ms;
-    uint64_t wall_ms;       /* >= 1: duration_ms */
+    uint64_t wall_ms; /* >= 1: duration_ms */
     uint64_t cpu_ms;
     uint64_t max_rss;
     char skill[SB_NAME_MAX + 1];
@@ -187,18 +200,18 @@ typedef struct {
 
 typedef struct {
     uint32_t magic;
-    int32_t http_status;    /* intake: 200, 400, 413, 422; collect: 200 */
-    uint32_t files;         /* collect: files in the archive, 0 = nothing was written to it */
-    uint32_t failed;        /* collect: 1 when the result's status became "failed" (output.json was bad) */
-    uint64_t answer_len;    /* bytes of JSON in the answer file */
-    char digest[65];        /* intake, 200: the tree's */
-    char text[160];         /* for the log when something went wrong */
+    int32_t http_status; /* intake: 200, 400, 413, 422; collect: 200 */
+    uint32_t files;      /* collect: files in the archive, 0 = nothing was written to it */
+    uint32_t failed; /* collect: 1 when the result's status became "failed" (output.json was bad) */
+    uint64_t answer_len; /* bytes of JSON in the answer file */
+    char digest[65];     /* intake, 200: the tree's */
+    char text[160];      /* for the log when something went wrong */
 } packer_report_t;
 
 /*
- * With files > 0 the archive has been written and fsynced.  Main renames it, then sends one byte 's' on the
- * status socket with the archive's folder (O_RDONLY | O_DIRECTORY); the child fsyncs it, answers one byte 'd'
- * and exits: main itself never waits for a disk.
+ * With files > 0 the archive has been written and fsynced.  Main renames it, then sends one byte
+ * 's' on the status socket with the archive's folder (O_RDONLY | O_DIRECTORY); the child fsyncs it,
+ * answers one byte 'd' and exits: main itself never waits for a disk.
  */
 
 #endif

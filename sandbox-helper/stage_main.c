@@ -4,8 +4,8 @@
  * Started by sandbox-helper's main process as an ordinary user with an empty
  * environment and one socket.  It enters the template (template.h), compiles the
  * system call filter, tries a whole sandbox once, gives up what it does not need, and
- * then makes a child a request (nursery.h).  It never reads a byte of a request's
- * content; it has no capability outside its own user namespace, and no network.
+ * then makes a child a request (nursery.h).  It never sees a run: that goes from main to
+ * the child itself; it has no capability outside its own user namespace, and no network.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -93,7 +93,7 @@ static uint64_t clone_flags(const stage_request_t *request)
 static void __attribute__((noreturn))
 child(const stage_request_t *request, const int *fds, int nfds)
 {
-    sandbox_run(&stage, request, fds, nfds);
+    sandbox_run(&stage, fds, nfds);
 }
 
 int main(void)

@@ -176,6 +176,30 @@ sb_code_t stagelink_request(stagelink_t *l, stage_child_t *child, const stage_ch
     return SB_OK;
 }
 
+sb_code_t stage_child_move(stage_child_t *from, stage_child_t *to, const stage_child_ops_t *ops,
+                           void *ctx, sb_err_t *err)
+{
+    loop_t *loop = from->link->loop;
+
+    loop_del(loop, &from->source);
+    loop_timer_clear(loop, &from->spawn_timer);
+    *to = *from;
+    to->ops = ops;
+    to->ctx = ctx;
+    to->source = (loop_source_t){.fd = -1, .fn = on_child, .ctx = to};
+    to->spawn_timer = (loop_timer_t){.fn = on_spawn_late, .ctx = to};
+    to->prev->next = to;
+    to->next->prev = to;
+    *from = (stage_child_t){.status = -1, .pidfd = -1};
+    if (to->pidfd < 0)
+        loop_timer_set(loop, &to->spawn_timer, SPAWN_MS);
+    if (loop_add(loop, &to->source, to->status, EPOLLIN) == 0)
+        return SB_OK;
+    sb_err_errno(err, errno, "status socket");
+    stage_child_release(to);
+    return SB_ESYSTEM;
+}
+
 static stage_child_t *find_child(stagelink_t *l, uint64_t seq)
 {
     for (stage_child_t *c = l->children.next; c != &l->children; c = c->next) {

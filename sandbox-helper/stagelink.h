@@ -93,6 +93,13 @@ sb_code_t stagelink_request(stagelink_t *l, stage_child_t *child, const stage_ch
                             void *ctx, stage_request_t *request, const int *fds, int nfds,
                             sb_err_t *err);
 
+/*
+ * Hands a child over to another struct and owner; what it says from now on goes to the
+ * new ops.  `from` is free afterwards in every case.  On failure the child is released.
+ */
+sb_code_t stage_child_move(stage_child_t *from, stage_child_t *to, const stage_child_ops_t *ops,
+                           void *ctx, sb_err_t *err);
+
 /* A datagram to the child.  0, or -1 with errno. */
 int stage_child_send(stage_child_t *child, const void *data, size_t len, const int *fds, int nfds);
 /* Delivers what its status socket already holds, now instead of from the loop. */

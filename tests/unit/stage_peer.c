@@ -23,9 +23,8 @@
 #include "../../sandbox-helper/sys.h"
 #include "stage_peer.h"
 
-#define NOBODY   65534
-#define WAIT_MS  60000
-#define BASE_FDS 4
+#define NOBODY  65534
+#define WAIT_MS 60000
 
 static double now_ms(void)
 {
@@ -243,22 +242,26 @@ static void send_request(stage_peer_t *p, const stage_run_t *run, pump_t *pump)
     const char *job = run->job ? run->job : "{}";
     const char *input = run->input ? run->input : "{}";
     int status[2], out[2], err[2], fds[STAGE_FDS_MAX],
-        nfds = BASE_FDS + (int)run->ncgroups + run->extra_fds;
+        nfds = RUN_FDS + (int)run->ncgroups + run->extra_fds;
     static stage_request_t request;
+    stage_request_t ask = {.magic = STAGE_MAGIC, .kind = STAGE_RUN, .seq = p->seq + 1};
 
     p->seq++;
     fill_request(p, run, &request, job, input);
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status), 0);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     assert_int_equal(pipe2(err, O_CLOEXEC), 0);
-    fds[0] = status[1];
-    fds[1] = job_memfd(job, input);
-    fds[2] = out[1];
-    fds[3] = err[1];
-    for (int i = BASE_FDS; i < nfds; i++)
-        fds[i] = i < BASE_FDS + (int)run->ncgroups ? run->cgroup_fd : fds[1];
-    assert_int_equal(sys_send_fds(p->sock, &request, sizeof(request), fds, nfds), 0);
-    for (int i = 0; i < BASE_FDS; i++)
+    fds[0] = job_memfd(job, input);
+    fds[1] = out[1];
+    fds[2] = err[1];
+    for (int i = RUN_FDS; i < nfds; i++)
+        fds[i] = i < RUN_FDS + (int)run->ncgroups ? run->cgroup_fd : fds[0];
+    assert_int_equal(sys_send_fds(p->sock, &ask, sizeof(ask), &status[1], 1), 0);
+    close(status[1]);
+    if (run->wait_ms > 0)
+        usleep(run->wait_ms * 1000);
+    assert_int_equal(sys_send_fds(status[0], &request, sizeof(request), fds, nfds), 0);
+    for (int i = 0; i < RUN_FDS; i++)
         close(fds[i]);
     *pump = (pump_t){p->sock, status[0], out[0], err[0], -1, 0, 0};
 }

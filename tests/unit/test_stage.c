@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -524,13 +525,47 @@ static void cgroups_are_entered_before_anything_else(void **state)
     close(run.cgroup_fd);
 }
 
+/* ---- sandboxes made ahead ---- */
+
+static void a_sandbox_waits_for_its_run(void **state)
+{
+    start_over(STAGE_BASH, "ls -A /tmp /dev/shm /sandbox/work; echo \"$SANDBOX_INPUT\"\n");
+    run.input = "{\"n\":1}";
+    run.wait_ms = 200;
+    run_script(STAGE_BASH, NULL, 0);
+    assert_non_null(strstr(run.stdout_text, "{\"n\":1}\n"));
+    stage_run_close(&run);
+}
+
+static void a_sandbox_that_gets_no_run_ends_with_its_socket(void **state)
+{
+    stage_request_t ask = {.magic = STAGE_MAGIC, .kind = STAGE_RUN, .seq = ++stage.seq};
+    stage_event_t event = {0};
+    int pair[2], pidfd = -1, nfds;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    assert_int_equal(sys_send_fds(stage.sock, &ask, sizeof(ask), &pair[1], 1), 0);
+    close(pair[1]);
+    assert_int_equal(sys_recv_fds(stage.sock, &event, sizeof(event), &pidfd, 1, &nfds),
+                     sizeof(event));
+    assert_int_equal(event.kind, STAGE_SPAWNED);
+    usleep(100000);
+    assert_int_equal(kill(event.pid, 0), 0); /* it waits */
+    close(pair[0]);
+    assert_int_equal(sys_recv_fds(stage.sock, &event, sizeof(event), NULL, 0, &nfds),
+                     sizeof(event));
+    assert_int_equal(event.kind, STAGE_EXITED);
+    assert_int_equal(event.wstatus, 0);
+    close(pidfd);
+}
+
 /* ---- failures of the set-up ---- */
 
 static void wrong_requests_fail_at_their_step(void **state)
 {
     start_over(STAGE_BASH, "echo ran\n");
     run.extra_fds = 1;
-    run_setup_fails("descriptors", EPROTO);
+    run_setup_fails("request", EPROTO);
     run.extra_fds = 0;
     run.target = "missing";
     run_setup_fails("target", ENOENT);
@@ -728,6 +763,8 @@ int main(void)
 #endif
         cmocka_unit_test(limits_bite),
         cmocka_unit_test(cgroups_are_entered_before_anything_else),
+        cmocka_unit_test(a_sandbox_waits_for_its_run),
+        cmocka_unit_test(a_sandbox_that_gets_no_run_ends_with_its_socket),
         cmocka_unit_test(wrong_requests_fail_at_their_step),
         cmocka_unit_test(wrong_jobs_fail_with_a_sentence),
         cmocka_unit_test(what_does_not_fit_execve_fails_at_exec),

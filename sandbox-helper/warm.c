@@ -1,0 +1,141 @@
+/*
+ * warm.c - see warm.h.  Holds the waiting children's status sockets and pidfds.
+ * Runs in the main process.
+ */
+#include "warm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+struct warm_sandbox_s {
+    warm_t *pool;
+    warm_sandbox_t *next;
+    stage_child_t child;
+};
+
+static void unlink_idle(warm_sandbox_t *s)
+{
+    for (warm_sandbox_t **p = &s->pool->idle; *p != NULL; p = &(*p)->next) {
+        if (*p != s)
+            continue;
+        *p = s->next;
+        s->pool->count--;
+        return;
+    }
+}
+
+/* Idle ones that die are not replaced at once: what killed them may kill the next, and the next
+ * run's own sandbox will tell its caller. */
+static void on_failed(void *ctx, const char *step, int errnum)
+{
+    warm_sandbox_t *s = ctx;
+
+    if (errnum != 0 && log_begin(LOG_WARN, "a sandbox could not be made ahead")) {
+        log_str("step", step);
+        log_errno(errnum);
+        log_end();
+    }
+    unlink_idle(s);
+    free(s);
+}
+
+static void on_exited(void *ctx, const stage_event_t *event)
+{
+    warm_sandbox_t *s = ctx;
+
+    if (log_begin(LOG_WARN, "a waiting sandbox ended")) {
+        log_int("wait_status", event->wstatus);
+        log_end();
+    }
+    unlink_idle(s);
+    free(s);
+}
+
+static void on_message(void *ctx, const void *data, size_t len, int *fds, int nfds)
+{
+    run_report_t report;
+
+    (void)ctx;
+    (void)fds;
+    (void)nfds;
+    if (len != sizeof report)
+        return;
+    memcpy(&report, data, sizeof report);
+    report.failed_step[sizeof report.failed_step - 1] = '\0';
+    if (log_begin(LOG_WARN, "a sandbox could not be made ahead")) {
+        log_str("step", report.failed_step);
+        log_errno(report.failed_errno);
+        log_end();
+    }
+}
+
+static const stage_child_ops_t idle_ops = {
+    .failed = on_failed, .exited = on_exited, .message = on_message};
+
+static sb_code_t ask(warm_t *w, stage_child_t *child, const stage_child_ops_t *ops, void *ctx,
+                     sb_err_t *err)
+{
+    stage_request_t request = {.kind = STAGE_RUN};
+
+    return stagelink_request(w->link, child, ops, ctx, &request, NULL, 0, err);
+}
+
+void warm_init(warm_t *w, stagelink_t *link, size_t want)
+{
+    *w = (warm_t){.link = link, .want = want < WARM_MAX ? want : WARM_MAX};
+}
+
+void warm_refill(warm_t *w)
+{
+    while (w->count < w->want && w->link->state == LINK_READY) {
+        warm_sandbox_t *s = calloc(1, sizeof *s);
+
+        if (s == NULL)
+            return;
+        s->pool = w;
+        if (ask(w, &s->child, &idle_ops, s, NULL) != SB_OK) {
+            free(s);
+            return;
+        }
+        s->next = w->idle;
+        w->idle = s;
+        w->count++;
+    }
+}
+
+void warm_close(warm_t *w)
+{
+    while (w->idle != NULL) {
+        warm_sandbox_t *s = w->idle;
+
+        unlink_idle(s);
+        stage_child_release(&s->child);
+        free(s);
+    }
+    w->want = 0;
+}
+
+/* The oldest: the one that is surely done. */
+static warm_sandbox_t *oldest(const warm_t *w)
+{
+    warm_sandbox_t *s = w->idle;
+
+    while (s != NULL && s->next != NULL)
+        s = s->next;
+    return s;
+}
+
+sb_code_t warm_take(warm_t *w, stage_child_t *child, const stage_child_ops_t *ops, void *ctx,
+                    sb_err_t *err)
+{
+    warm_sandbox_t *s = oldest(w);
+
+    if (s == NULL || w->link->state != LINK_READY)
+        return ask(w, child, ops, ctx, err);
+    unlink_idle(s);
+    sb_code_t rc = stage_child_move(&s->child, child, ops, ctx, err);
+    free(s);
+    return rc;
+}
