@@ -25,11 +25,11 @@
 #define SB_FINDINGS_MAX         200
 
 /* manifest */
-#define SB_SKILLMD_MAX      (1 * SB_MIB)
-#define SB_FRONTMATTER_MAX  (64 * SB_KIB)
-#define SB_YAML_DEPTH_MAX   32
-#define SB_YAML_NODES_MAX   10000
-#define SB_DESCRIPTION_MAX  1024
+#define SB_SKILLMD_MAX     (1 * SB_MIB)
+#define SB_FRONTMATTER_MAX (64 * SB_KIB)
+#define SB_YAML_DEPTH_MAX  32
+#define SB_YAML_NODES_MAX  10000
+#define SB_DESCRIPTION_MAX 1024
 
 /* a run */
 #define SB_TIMEOUT_DEFAULT_MS 120000

@@ -8,8 +8,8 @@
  * raw bytes; past SB_LOG_MAX / 2 the middle is left out (a line says how much)
  * and the last part follows at the end, so all STDERR content together is the
  * log as it is kept.  An empty STDERR record is a heartbeat (at least every
- * SB_HEARTBEAT_MS while a run is queued or running) and means nothing else.  END_REQUEST's appStatus is the
- * script's exit code (128 + signal when it was killed), 0 for other operations.
+ * SB_HEARTBEAT_MS while a run is queued or running) and means nothing else.  END_REQUEST's
+ * appStatus is the script's exit code (128 + signal when it was killed), 0 for other operations.
  *
  * Operations (SB_P_OP)
  *   run     STDIN = job JSON (SB_P_JOB_LENGTH bytes) + the input JSON (the rest).
@@ -35,21 +35,21 @@
 #ifndef SB_PROTOCOL_H
 #define SB_PROTOCOL_H
 
-#define SB_P_OP         "SKILLBOX_OP"
-#define SB_P_REQUEST_ID "SKILLBOX_REQUEST_ID" /* for the helper's log lines */
-#define SB_P_TENANT     "SKILLBOX_TENANT"
-#define SB_P_EXECUTION  "SKILLBOX_EXECUTION"  /* UUID text, names the artifact archive */
-#define SB_P_SKILL      "SKILLBOX_SKILL"      /* name and version: result and log lines */
-#define SB_P_VERSION    "SKILLBOX_VERSION"
-#define SB_P_DIGEST     "SKILLBOX_DIGEST"     /* 64 lower-case hex digits */
-#define SB_P_LANG       "SKILLBOX_LANG"       /* python | node | bash */
-#define SB_P_IMAGE      "SKILLBOX_IMAGE"      /* the manifest's runtime key, "" = the language's own */
-#define SB_P_MODE       "SKILLBOX_MODE"       /* entrypoint | script | module */
-#define SB_P_TARGET     "SKILLBOX_TARGET"     /* path in the package, or Python module name */
-#define SB_P_TIMEOUT_MS "SKILLBOX_TIMEOUT_MS"
-#define SB_P_MEMORY     "SKILLBOX_MEMORY"     /* bytes */
-#define SB_P_CPU_MILLI  "SKILLBOX_CPU_MILLI"  /* thousandths of a core */
-#define SB_P_JOB_LENGTH "SKILLBOX_JOB_LENGTH"
+#define SB_P_OP           "SKILLBOX_OP"
+#define SB_P_REQUEST_ID   "SKILLBOX_REQUEST_ID" /* for the helper's log lines */
+#define SB_P_TENANT       "SKILLBOX_TENANT"
+#define SB_P_EXECUTION    "SKILLBOX_EXECUTION" /* UUID text, names the artifact archive */
+#define SB_P_SKILL        "SKILLBOX_SKILL"     /* name and version: result and log lines */
+#define SB_P_VERSION      "SKILLBOX_VERSION"
+#define SB_P_DIGEST       "SKILLBOX_DIGEST" /* 64 lower-case hex digits */
+#define SB_P_LANG         "SKILLBOX_LANG"   /* python | node | bash */
+#define SB_P_IMAGE        "SKILLBOX_IMAGE" /* the manifest's runtime key, "" = the language's own */
+#define SB_P_MODE         "SKILLBOX_MODE"  /* entrypoint | script | module */
+#define SB_P_TARGET       "SKILLBOX_TARGET" /* path in the package, or Python module name */
+#define SB_P_TIMEOUT_MS   "SKILLBOX_TIMEOUT_MS"
+#define SB_P_MEMORY       "SKILLBOX_MEMORY"    /* bytes */
+#define SB_P_CPU_MILLI    "SKILLBOX_CPU_MILLI" /* thousandths of a core */
+#define SB_P_JOB_LENGTH   "SKILLBOX_JOB_LENGTH"
 #define SB_P_CONTENT_TYPE "CONTENT_TYPE"
 
 #define SB_OP_RUN    "run"
@@ -65,9 +65,9 @@
 
 #define SB_SLUG_UNKNOWN_PACKAGE "unknown_package"
 
-#define SB_HEARTBEAT_MS      10000
-#define SB_PARAMS_MAX        65536 /* bytes of all PARAMS together */
-#define SB_CGI_HEADER_MAX    4096
+#define SB_HEARTBEAT_MS   10000
+#define SB_PARAMS_MAX     65536 /* bytes of all PARAMS together */
+#define SB_CGI_HEADER_MAX 4096
 
 /*
  * Where an execution's artifact archive lies below the artifacts folder, which

@@ -14,8 +14,8 @@ bool sb_semver_valid(const char *s, size_t len);
 /* Precedence (semver.org 11); a tie of precedence (build metadata) is broken by bytes.
  * Both must be valid and NUL-terminated.  <0, 0, >0. */
 int sb_semver_cmp(const char *a, const char *b);
-/* The order in which `latest` is chosen: as above, but a pre-release is below every release, so that
- * pushing 2.0.0-rc.1 changes nothing for those who run 1.x. */
+/* The order in which `latest` is chosen: as above, but a pre-release is below every release, so
+ * that pushing 2.0.0-rc.1 changes nothing for those who run 1.x. */
 int sb_semver_cmp_latest(const char *a, const char *b);
 /* The next patch release: "1.2.3" -> "1.2.4", "1.2.3-rc.1" -> "1.2.4".  False when it does not fit.
  */
