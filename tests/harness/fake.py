@@ -88,12 +88,16 @@ class FakeHelper:
         self.listener.bind(self.path)
         os.chmod(self.path, 0o666)
         self.listener.listen(64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self._accept, daemon=True)
+        self.acceptor.start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        # Wakes accept(); closed under it, its number could be the next fake's listener.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.acceptor.join()
         self.listener.close()
         os.unlink(self.path)
 
