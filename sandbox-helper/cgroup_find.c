@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #define LEAVES_MAX     4096 /* looked at in one sweep */
-#define CLOSE_TRIES    100
-#define CLOSE_PAUSE_MS 20
+#define SWEEP_TRIES    100
+#define SWEEP_PAUSE_MS 20
 
 static const char *const controllers[CG_CONTROLLERS] = {"memory", "pids", "cpu"};
 
@@ -340,6 +340,21 @@ static int sweep(int base, bool (*which)(const char *name))
     return busy;
 }
 
+/* After a kill -9 or a forced stop groups may be busy for a moment. */
+static void remove_leaves(const cgroups_t *cg, bool (*which)(const char *name))
+{
+    const struct timespec pause = {.tv_nsec = SWEEP_PAUSE_MS * 1000000L};
+
+    for (int i = 0; i < SWEEP_TRIES; i++) {
+        int busy = 0;
+        for (int c = 0; c < CG_CONTROLLERS; c++)
+            busy += cg->base[c] >= 0 ? sweep(cg->base[c], which) : 0;
+        if (busy == 0)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
 void cgroups_open(cgroups_t *cg, const config_t *c, bool probe)
 {
     memset(cg, 0, sizeof *cg);
@@ -351,31 +366,14 @@ void cgroups_open(cgroups_t *cg, const config_t *c, bool probe)
     }
     if (!try_v2(cg, c, probe) && !try_v1(cg, c, probe))
         return;
-    for (int i = 0; i < CG_CONTROLLERS; i++) {
-        if (!probe && cg->base[i] >= 0)
-            sweep(cg->base[i], dead_leaf); /* busy ones: the next start tries again */
-    }
-}
-
-/* After a forced stop groups of ours may be busy for a moment. */
-static void remove_own(const cgroups_t *cg)
-{
-    const struct timespec pause = {.tv_nsec = CLOSE_PAUSE_MS * 1000000L};
-
-    for (int i = 0; i < CLOSE_TRIES; i++) {
-        int busy = 0;
-        for (int which = 0; which < CG_CONTROLLERS; which++)
-            busy += cg->base[which] >= 0 ? sweep(cg->base[which], own_leaf) : 0;
-        if (busy == 0)
-            return;
-        nanosleep(&pause, NULL);
-    }
+    if (!probe)
+        remove_leaves(cg, dead_leaf);
 }
 
 void cgroups_close(cgroups_t *cg)
 {
     if (cg->version != 0)
-        remove_own(cg);
+        remove_leaves(cg, own_leaf);
     for (int i = 0; i < CG_CONTROLLERS; i++) {
         if (cg->base[i] >= 0)
             close(cg->base[i]);
