@@ -268,7 +268,9 @@ typedef struct {
     int64_t                       memory_bytes;
     int64_t                       cpu_milli;
 
-    unsigned                      begun:1;
+    ngx_event_t                   begin;        /* record_begin()'s timer */
+
+    unsigned                      begun:1;      /* begin was posted */
     unsigned                      ended:1;      /* finish was posted */
     unsigned                      package_sent:1;
 } ngx_http_skillbox_run_t;
@@ -336,9 +338,9 @@ ngx_int_t ngx_http_skillbox_execute(ngx_http_request_t *r,
 
 /* ngx_http_skillbox_record.c */
 
-/* posted, not waited for */
-ngx_int_t ngx_http_skillbox_record_begin(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run);
+/* has the run recorded as running, should it last */
+ngx_int_t ngx_http_skillbox_record_begin(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
 /* NGX_OK: r will be answered and finalized */
 ngx_int_t ngx_http_skillbox_record_finish(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,

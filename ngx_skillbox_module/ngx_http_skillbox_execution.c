@@ -538,7 +538,7 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
         { SB_P_TARGET, &run->target },
     };
 
-    if (!run->begun) {
+    if (run->created_ms == 0) {
         sb_uuid7(run->id);
         run->created_ms = sb_time_now_ms();
         ctx->execution.data = (u_char *) run->id;
@@ -570,14 +570,8 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (!run->begun) {
-
-        if (ngx_http_skillbox_record_begin(ctx, run) != NGX_OK) {
-            return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                           "The store takes no writes now.");
-        }
-
-        run->begun = 1;
+    if (ngx_http_skillbox_record_begin(r, ctx, run) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     if (ngx_http_skillbox_call_start(call, ngx_http_skillbox_run_done)

@@ -1,13 +1,16 @@
 
 /*
- * An execution's record: begun when the run is handed over, finished with the
- * helper's result, or ended without one.  The answer to the client is the
+ * An execution's record: begun when the run lasts, finished with the helper's
+ * result, or ended without one.  The answer to the client is the
  * finished record with the log in it; it is rendered in the store's thread and
  * sent after the commit, so what a client was told is durable.
  */
 
 
 #include "ngx_http_skillbox.h"
+
+
+#define NGX_HTTP_SKILLBOX_BEGIN_AFTER  100      /* ms */
 
 
 typedef struct {
@@ -17,6 +20,7 @@ typedef struct {
     char                          skill[SB_NAME_MAX + 1];
     char                          version[SB_VERSION_MAX + 1];
     int64_t                       created_ms;
+    ngx_http_skillbox_run_t      *run;          /* until it is posted */
 } ngx_http_skillbox_begin_t;
 
 
@@ -36,6 +40,8 @@ typedef struct {
 } ngx_http_skillbox_finish_t;
 
 
+static void ngx_http_skillbox_begin_handler(ngx_event_t *ev);
+static void ngx_http_skillbox_begin_cancel(void *data);
 static sb_code_t ngx_http_skillbox_begin_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_begin_free(ngx_http_skillbox_op_t *op);
@@ -53,16 +59,42 @@ static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
 static void ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op);
 
 
+/*
+ * The client of a synchronous run learns the execution's id with the answer, so
+ * nobody can ask for a record before: one that ends soon is written once, when
+ * it has ended.  A run that lasts is recorded as running, so that an operator
+ * sees it and a worker's death is seen as its interruption.
+ */
+
 ngx_int_t
-ngx_http_skillbox_record_begin(ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_run_t *run)
+ngx_http_skillbox_record_begin(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run)
 {
+    ngx_pool_cleanup_t         *cln;
     ngx_http_skillbox_begin_t  *b;
+
+    if (run->begin.data) {
+        return NGX_OK;                          /* handed over again */
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
 
     b = calloc(1, sizeof(ngx_http_skillbox_begin_t));
     if (b == NULL) {
         return NGX_ERROR;
     }
+
+    cln->handler = ngx_http_skillbox_begin_cancel;
+    cln->data = run;
+
+    run->begin.data = b;
+    run->begin.handler = ngx_http_skillbox_begin_handler;
+    run->begin.log = ngx_cycle->log;
+    run->begin.cancelable = 1;
+    b->run = run;
 
     b->op.apply = ngx_http_skillbox_begin_apply;
     b->op.free = ngx_http_skillbox_begin_free;
@@ -75,12 +107,47 @@ ngx_http_skillbox_record_begin(ngx_http_skillbox_ctx_t *ctx,
     ngx_memcpy(b->version, ctx->version.data, ctx->version.len);
     b->created_ms = run->created_ms;
 
-    if (ngx_http_skillbox_store_post(&b->op, NULL, NULL) != NGX_OK) {
-        free(b);
-        return NGX_ERROR;
-    }
+    ngx_add_timer(&run->begin, NGX_HTTP_SKILLBOX_BEGIN_AFTER);
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_skillbox_begin_handler(ngx_event_t *ev)
+{
+    ngx_http_skillbox_begin_t *b = ev->data;
+
+    ngx_http_skillbox_run_t  *run;
+
+    run = b->run;
+
+    if (ngx_http_skillbox_store_post(&b->op, NULL, NULL) != NGX_OK) {
+        ngx_log_error(NGX_LOG_ERR, ev->log, 0,
+                      "execution \"%s\" can't be recorded as running",
+                      run->id);
+        return;                                 /* begin_cancel() frees it */
+    }
+
+    run->begun = 1;                             /* b is the store thread's */
+}
+
+
+/* the run is over, or its request is */
+
+static void
+ngx_http_skillbox_begin_cancel(void *data)
+{
+    ngx_http_skillbox_run_t *run = data;
+
+    if (run->begin.timer_set) {
+        ngx_del_timer(&run->begin);
+    }
+
+    if (run->begin.data && !run->begun) {
+        free(run->begin.data);
+        run->begin.data = NULL;
+    }
 }
 
 
@@ -174,6 +241,8 @@ ngx_http_skillbox_record_finish(ngx_http_request_t *r,
     f->log = call->log;
     sb_buf_init(&call->log, 0);
 
+    ngx_http_skillbox_begin_cancel(run);
+
     if (ngx_http_skillbox_store_post(&f->op, r, ctx) != NGX_OK) {
         f->op.free(&f->op);
         return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
@@ -256,8 +325,10 @@ ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
     sb_buf_t                    *out;
     ngx_http_skillbox_finish_t  *f;
 
+    ngx_http_skillbox_begin_cancel(run);
+
     if (!run->begun || run->ended) {
-        return;
+        return;                                 /* nobody knows of it */
     }
 
     run->ended = 1;
