@@ -214,7 +214,7 @@ static void fail_children(stagelink_t *l, const char *step)
     while (l->children.next != &l->children) {
         stage_child_t *child = l->children.next;
         stage_child_kill(child);
-        child_unlink(child);
+        child_close(child); /* before its owner hears of it, who may free it */
         child->ops->failed(child->ctx, step, 0);
     }
 }
