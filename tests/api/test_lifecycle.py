@@ -77,6 +77,8 @@ def test_both_workers_serve_and_agree(make_gateway):
 
 def test_nginx_t_touches_nothing(make_gateway, tmp_path):
     gw = make_gateway(with_helper=False)
+    gw.nginx.send_signal(signal.SIGQUIT)  # its workers write to the store now and then
+    gw.nginx.wait(20)
     state = gw.state / "elsewhere"
     conf = (gw.state / "nginx.conf").read_text()
     conf = conf.replace(f"{gw.state}/store", f"{state}/store").replace("run/nginx.pid", "run/t.pid")
