@@ -110,7 +110,8 @@ void warm_close(warm_t *w)
     while (w->idle != NULL) {
         warm_sandbox_t *s = w->idle;
 
-        unlink_idle(s);
+        w->idle = s->next;
+        w->count--;
         stage_child_release(&s->child);
         free(s);
     }
