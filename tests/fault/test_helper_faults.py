@@ -113,6 +113,7 @@ def test_a_dead_collect_child_is_a_clean_error_and_leaves_no_archive(make_helper
         spare = watch.descendants(packer)
         watch.wait_for(lambda: list((h.state / "artifacts" / execution[-2:]).iterdir()),
                        10 * settings.SLOW, "it is not being collected")
+        time.sleep(0.3)  # the archive is made when the script ends, the task given right after
         for pid in spare:
             os.kill(pid, signal.SIGKILL)
         answer = c.answer()
@@ -131,6 +132,7 @@ def test_hanging_up_while_collecting_leaves_no_archive(make_helper):
         for pid in watch.descendants(h.children("sandbox-packer")[0]):
             os.kill(pid, signal.SIGSTOP)
         watch.wait_for(lambda: list(folder.iterdir()), 10 * settings.SLOW, "it is not collected")
+        time.sleep(0.3)  # the archive is made when the script ends, the task given right after
     watch.wait_for(lambda: not list(folder.iterdir()), 5 * settings.SLOW, "the archive stays")
     assert h.run("echo ok", "bash").json["status"] == "success"
 
