@@ -1,6 +1,7 @@
 """The attacks' frame: a gateway with small limits, canaries around it, and `attack`,
 which runs one attack of the probe and compares the host before and after."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -13,6 +14,9 @@ from harness import check, settings, watch
 from harness.gateway import Gateway
 from harness.packages import skill
 
+# The hooks of the table are found here by pytest.
+from table import (observed, pytest_configure, pytest_runtest_makereport,  # noqa: F401
+                   pytest_terminal_summary)
 from canaries import Canaries, differences, leases, picture
 
 PROBE = settings.BUILD / "tests" / "attack" / "probe"
@@ -72,6 +76,12 @@ class Outcome:
     def notes(self):
         return self.answer["output"]["notes"]
 
+    @property
+    def summary(self):
+        """How many tries had which end, for the table."""
+        ends = collections.Counter("done" if rc >= 0 else err for rc, err in self.tries.values())
+        return ", ".join(f"{n} x {end}" for end, n in sorted(ends.items())) + "; host as before"
+
     def refused(self, *errors):
         """Every try failed, with one of these errors when some are given."""
         assert self.tries, "nothing was tried"
@@ -113,7 +123,7 @@ def namespaces(pid):
 
 
 @pytest.fixture
-def attack(gateway, canaries):
+def attack(gateway, canaries, observed):
     """attack(name, *arguments, hold=ms): runs it, checks that it ran and that the host is
     as it was, returns the Outcome."""
 
@@ -132,7 +142,9 @@ def attack(gateway, canaries):
         canaries.check_untouched()
         check_leaks(canaries, answer, files)
         assert not differences(before, settled(gateway, canaries, before))
-        return Outcome(answer, files, view.seen)
+        outcome = Outcome(answer, files, view.seen)
+        observed(outcome.summary)
+        return outcome
     return run
 
 

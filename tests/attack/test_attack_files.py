@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from harness import check, settings
 from canaries import PREFIX, fingerprint
 
@@ -10,11 +12,13 @@ ROOT = {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sandbox
         "tmp", "usr", ".packages"}
 
 
+@pytest.mark.item(1)
 def test_nothing_outside_the_writable_mounts_can_be_created_or_changed(attack):
     outcome = attack("create")
     outcome.refused()
 
 
+@pytest.mark.control
 def test_control_creating_works_where_it_may(attack):
     tries = attack("create-control").tries
     for place in ("/tmp", "/sandbox/work", "/sandbox/out", "/dev/shm"):
@@ -22,6 +26,7 @@ def test_control_creating_works_where_it_may(attack):
         assert tries[f"mkdir {place}/sbattack-dir"][0] == 0
 
 
+@pytest.mark.item(2)
 def test_no_secret_of_the_host_is_in_sight(attack, gateway, canaries):
     state = gateway.state
     paths = [canaries.secret, "/etc/shadow", "/etc/ssh", "/root", "/home", "/var", "/var/lib", "/run",
@@ -40,6 +45,7 @@ def test_no_secret_of_the_host_is_in_sight(attack, gateway, canaries):
     assert outcome.notes["seen"] > 100, "the search has seen too little to mean something"
 
 
+@pytest.mark.control
 def test_control_the_search_finds_a_secret_that_is_there(gateway, canaries):
     control = PREFIX + "control"
     answer = gateway.run("probe", args=["n", "0", "secrets", "/skill/SKILL.md"],
@@ -56,6 +62,7 @@ def test_control_the_search_finds_a_secret_that_is_there(gateway, canaries):
     assert canaries.secret.read_text().strip() == canaries.token("file")
 
 
+@pytest.mark.item(4)
 def test_no_device_can_be_made(attack):
     outcome = attack("nodes")
     fifo = outcome.tries.pop("mkfifo in artifacts")
@@ -67,6 +74,7 @@ def test_no_device_can_be_made(attack):
     assert any("fifo" in w for w in outcome.answer["warnings"])
 
 
+@pytest.mark.item(5)
 def test_set_user_id_gives_nothing(attack):
     outcome = attack("suid", hold=700)
     notes = outcome.notes
@@ -78,6 +86,7 @@ def test_set_user_id_gives_nothing(attack):
     assert outcome.host["status"]["NoNewPrivs"] == "1"
 
 
+@pytest.mark.item(6)
 def test_only_standard_descriptors_are_open(attack):
     outcome = attack("fds", hold=700)
     assert outcome.notes["open"] == "0 1 2 "
@@ -85,6 +94,7 @@ def test_only_standard_descriptors_are_open(attack):
     outcome.refused()
 
 
+@pytest.mark.item(7)
 def test_proc_leads_nowhere(attack, gateway, canaries):
     python = fingerprint("/usr/bin/python3")
     attack("proc", canaries.secret).refused()
@@ -103,16 +113,19 @@ json.dump(got, open('/sandbox/out/output.json', 'w'))
     assert fingerprint("/usr/bin/python3") == python
 
 
+@pytest.mark.item(8)
 def test_file_handles_are_refused(attack):
     attack("handles").refused("EPERM")
 
 
+@pytest.mark.item(9)
 def test_no_climbing_out(attack, canaries):
     outcome = attack("climb", canaries.secret)
     outcome.refused()
     assert outcome.notes["same root"] == 1
 
 
+@pytest.mark.item(10)
 def test_no_links_or_renames_across_mounts(attack):
     outcome = attack("links")
     outcome.refused()

@@ -3,6 +3,8 @@ to 20 of the catalogue, and the doors of the host."""
 
 import os
 
+import pytest
+
 from harness import settings
 
 NO_CAPABILITY = "0000000000000000"
@@ -28,22 +30,26 @@ def check_cage(host):
             assert host["namespaces"][name] == host["init's namespaces"][name], name
 
 
+@pytest.mark.item(3)
 def test_nothing_can_be_mounted(attack):
     attack("mounts").refused("EPERM", "ENOSYS")
 
 
+@pytest.mark.item(15)
 def test_the_page_cache_of_bound_files_is_out_of_reach(attack):
     outcome = attack("page-cache")
     assert outcome.notes["piped"] == 4096 * 33, "control: pipes work"
     outcome.refused("EPERM", "EBADF", "EAFNOSUPPORT", "EINVAL")
 
 
+@pytest.mark.item(16)
 def test_no_lease_or_notification_on_files_that_all_share(attack):
     outcome = attack("leases", hold=700)
     outcome.refused("EPERM")
     assert outcome.host["leases"] == [], "the host sees a lease while the run holds on"
 
 
+@pytest.mark.item(17)
 def test_no_namespace_can_be_made_or_joined(attack):
     outcome = attack("namespaces", hold=700)
     opened = {w for w, (rc, _) in outcome.tries.items() if rc >= 0}
@@ -52,6 +58,7 @@ def test_no_namespace_can_be_made_or_joined(attack):
     check_cage(outcome.host)
 
 
+@pytest.mark.item(18)
 def test_no_privilege_can_be_gained(attack):
     outcome = attack("privileges", hold=700)
     gained = {w: got for w, got in outcome.tries.items() if got[0] >= 0}
@@ -59,24 +66,28 @@ def test_no_privilege_can_be_gained(attack):
     check_cage(outcome.host)
 
 
+@pytest.mark.item(19)
 def test_there_are_no_groups_beyond_the_helpers(attack):
     outcome = attack("groups", hold=700)
     assert outcome.notes["groups"] == len(GROUPS)
     check_cage(outcome.host)
 
 
+@pytest.mark.item(20)
 def test_filters_can_not_be_loosened(attack):
     outcome = attack("filters", hold=700)
     outcome.refused("EPERM", "EINVAL", "EACCES")
     check_cage(outcome.host)
 
 
+@pytest.mark.item(23, 25, 26)
 def test_the_doors_of_the_host_are_closed(attack, canaries):
     outcome = attack("doors", canaries.port, canaries.abstract_name, canaries.path,
                      canaries.process.pid)
     outcome.refused()
 
 
+@pytest.mark.control
 def test_control_the_doors_are_there(canaries):
     """Connected to from outside, the same listeners answer."""
     import socket

@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from harness import settings, watch
 
 MIB = 1 << 20
@@ -17,6 +19,7 @@ def shared_memory():
     raise AssertionError("no Shmem")
 
 
+@pytest.mark.item(11)
 def test_a_full_tmpfs_is_full_for_its_run_only(attack, gateway):
     before, host = shared_memory(), shutil.disk_usage("/tmp").used
     outcome = attack("fill")
@@ -28,6 +31,7 @@ def test_a_full_tmpfs_is_full_for_its_run_only(attack, gateway):
     assert gateway.run("py", input={"code": "open('/tmp/x', 'wb').write(bytes(3 << 20))"})["status"] == "success"
 
 
+@pytest.mark.item(12)
 def test_inodes_run_out_for_their_run_only(attack):
     outcome = attack("inodes")
     for place in SIZES:
@@ -35,6 +39,7 @@ def test_inodes_run_out_for_their_run_only(attack):
     assert {err for _, err in outcome.tries.values()} == {"ENOSPC"}
 
 
+@pytest.mark.item(13)
 def test_written_files_are_not_executed(attack):
     outcome = attack("execute")
     executed = {name for name in outcome.files if name.startswith("executed-")}
@@ -45,10 +50,12 @@ def test_written_files_are_not_executed(attack):
     outcome.refused("EPERM", "EACCES")
 
 
+@pytest.mark.item(14)
 def test_sparse_files_are_bounded(attack):
     attack("sparse").refused("EFBIG", "ENOSPC", "EPERM")
 
 
+@pytest.mark.item(14)
 def test_holes_as_artifacts_cost_the_helper_nothing(attack, gateway):
     main, packers = gateway.helper.pid, gateway.packers()
     before = {p: watch.rss(p) for p in [main, *packers]}
