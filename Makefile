@@ -40,6 +40,7 @@ include libskillbox/sources.mk
 include sandbox-helper/sources.mk
 include cli/sources.mk
 -include tests/attack/attack.mk
+include tests/cage/cage.mk
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(addprefix $(1)/,$(2)))
 
@@ -120,7 +121,7 @@ demo: ## build, start a private gateway, push a skill and run it over HTTP
 	@BUILD=$(abspath $(BUILD)) tests/tools/demo
 
 # Everything a test layer runs besides the programs and the module.
-TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS)
+TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS) $(CAGE)
 
 test: ## build and run every test
 	@tests/tools/deps build run test
@@ -156,7 +157,9 @@ install: all ## install below DESTDIR/PREFIX
 	    $(BUILD)/bin/sandbox-packer $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 $(MODULE) $(DESTDIR)$(PREFIX)/lib/nginx/modules/
 	install -m 644 cli/skillbox.1 $(DESTDIR)$(PREFIX)/share/man/man1/
-	install -m 644 conf/nginx.conf.example conf/helper.yaml $(DESTDIR)$(PREFIX)/share/skillbox/examples/
+	install -m 644 conf/nginx.conf.example conf/helper.yaml conf/systemd/sandbox-helper.service \
+	    $(DESTDIR)$(PREFIX)/share/skillbox/examples/
+	install -m 644 conf/apparmor/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/apparmor-skillbox
 
 $(BUILD)/tests/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)

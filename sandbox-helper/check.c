@@ -18,15 +18,26 @@
 #include <unistd.h>
 
 #include "identity.h"
+#include "remedy.h"
 #include "sys.h"
 
 #define VERSION_MS 5000
+
+enum { SANDBOX, PACKER, PROGRAMS };
+
+/* What one of the two programs said of itself. */
+typedef struct {
+    int severity;
+    char found[PATH_MAX];
+    const char *remedy;
+} verdict_t;
 
 typedef struct {
     helper_t *h;
     int worst;
     char packages[64]; /* an empty folder of ours, for the stage to show */
     int answered;      /* programs that came up or went down */
+    verdict_t verdicts[PROGRAMS];
 } check_t;
 
 static void line(check_t *c, int severity, const char *what, const char *found, const char *remedy)
@@ -38,40 +49,6 @@ static void line(check_t *c, int severity, const char *what, const char *found, 
         printf("      %-16s -> %s\n", "", remedy);
     if (severity > c->worst)
         c->worst = severity;
-}
-
-const char *check_remedy(const char *step, int errnum)
-{
-    static const struct {
-        const char *step, *remedy;
-    } known[] = {
-        {"namespaces",
-         "allow user namespaces: sysctl user.max_user_namespaces above 0, "
-         "kernel.unprivileged_userns_clone=1 where it exists; on Ubuntu the AppArmor "
-         "profile of docs/operations.md; in a container a seccomp profile that allows "
-         "unshare, clone, mount and pivot_root"},
-        {"clone", "allow user, pid, net, ipc and uts namespaces: sysctls user.max_*_namespaces "
-                  "above 0"},
-        {"id map", "kernel.apparmor_restrict_unprivileged_userns lets namespaces be made but not "
-                   "used: load the AppArmor profile of docs/operations.md"},
-        {"run id map",
-         "see kernel.apparmor_restrict_unprivileged_userns and the AppArmor profile of "
-         "docs/operations.md"},
-        {"mount proc", "something is mounted over parts of /proc (container, systemd's "
-                       "ProtectKernelTunables= or ProtectKernelLogs=): lift that, or add no_procfs "
-                       "to `allow`"},
-        {"landlock",
-         "boot with Landlock (lsm=landlock,... on the kernel's command line, Linux 5.13 "
-         "or later), or add no_landlock to `allow`"},
-        {"packages", "state_dir must be reachable and readable by the helper's user"},
-    };
-
-    (void)errnum;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (strcmp(known[i].step, step) == 0)
-            return known[i].remedy;
-    }
-    return "";
 }
 
 /* ---- facts of the host ---- */
@@ -99,7 +76,8 @@ static void check_kernel(check_t *c)
         line(c, CHECK_OK, "kernel", u.release, NULL);
 }
 
-/* The switches that turn user namespaces off.  Whether they work is the stage's to say. */
+/* The switches that turn user namespaces off; no harm where sandboxes can be made all the same (an
+ * AppArmor profile of their own). */
 static void check_namespaces(check_t *c)
 {
     static const struct {
@@ -117,7 +95,8 @@ static void check_namespaces(check_t *c)
     for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
         if (!first_line(switches[i].path, value, sizeof value))
             continue;
-        bool off = strcmp(value, switches[i].off) == 0;
+        bool off =
+            strcmp(value, switches[i].off) == 0 && c->verdicts[SANDBOX].severity == CHECK_UNUSABLE;
         snprintf(found, sizeof found, "%s = %s", switches[i].path, value);
         line(c, off ? CHECK_DEGRADED : CHECK_OK, "user namespaces", found,
              off ? switches[i].remedy : NULL);
@@ -142,7 +121,7 @@ static void check_landlock(check_t *c)
 
     if (abi == 0) {
         line(c, c->h->config.allow_no_landlock ? CHECK_DEGRADED : CHECK_UNUSABLE, "landlock",
-             "not enabled", check_remedy("landlock", 0));
+             "not enabled", remedy_for("landlock", 0));
         return;
     }
     snprintf(found, sizeof found, "ABI %d%s%s", abi, abi < 4 ? ", no network rules" : "",
@@ -249,37 +228,48 @@ static void check_runtimes(check_t *c)
 
 /* ---- the sandbox itself ---- */
 
+static void judge(check_t *c, int program, int severity, const char *found, const char *remedy)
+{
+    verdict_t *v = &c->verdicts[program];
+
+    v->severity = severity;
+    v->remedy = remedy;
+    snprintf(v->found, sizeof v->found, "%s", found);
+}
+
 static void on_link(void *ctx, stagelink_t *link)
 {
     check_t *c = ctx;
-    bool stage = link == &c->h->stage;
-    const char *what = stage ? "sandbox" : "packer";
+    int program = link == &c->h->stage ? SANDBOX : PACKER;
     char tier[64], found[160];
 
     if (link->closing)
         return;
     if (link->state == LINK_READY) {
         helper_tier(c->h, tier, sizeof tier);
-        snprintf(found, sizeof found, stage ? "can be made: %s" : "can be confined", tier);
-        bool weakened = stage && (link->hello.missing & (STAGE_NO_PROC | STAGE_NO_LANDLOCK));
-        line(c, weakened ? CHECK_DEGRADED : CHECK_OK, what, found, NULL);
+        snprintf(found, sizeof found, program == SANDBOX ? "can be made: %s" : "can be confined",
+                 tier);
+        bool weakened =
+            program == SANDBOX && (link->hello.missing & (STAGE_NO_PROC | STAGE_NO_LANDLOCK));
+        judge(c, program, weakened ? CHECK_DEGRADED : CHECK_OK, found, NULL);
     } else {
-        line(c, CHECK_UNUSABLE, what, link->down_reason,
-             check_remedy(link->hello.failed_step, link->hello.failed_errno));
+        judge(c, program, CHECK_UNUSABLE, link->down_reason,
+              remedy_for(link->hello.failed_step, link->hello.failed_errno));
     }
     link->closing = true; /* one word of each is enough */
-    if (++c->answered == 2)
+    if (++c->answered == PROGRAMS)
         loop_stop(&c->h->loop);
 }
 
-static void check_sandbox(check_t *c)
+/* Starts both programs as serving would, and ends them again. */
+static void try_sandbox(check_t *c)
 {
     helper_t *h = c->h;
     sb_err_t err = {0};
 
     snprintf(c->packages, sizeof c->packages, "/tmp/sandbox-helper-check.XXXXXX");
     if (mkdtemp(c->packages) == NULL) {
-        line(c, CHECK_UNUSABLE, "sandbox", strerror(errno), "a writable /tmp");
+        judge(c, SANDBOX, CHECK_UNUSABLE, strerror(errno), "a writable /tmp");
         return;
     }
     helper_stage_config(h, c->packages);
@@ -287,7 +277,7 @@ static void check_sandbox(check_t *c)
             SB_OK ||
         stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, c,
                        &err) != SB_OK) {
-        line(c, CHECK_UNUSABLE, "sandbox", err.message, "install all three programs");
+        judge(c, SANDBOX, CHECK_UNUSABLE, err.message, "install all three programs");
         rmdir(c->packages);
         return;
     }
@@ -299,16 +289,29 @@ static void check_sandbox(check_t *c)
     rmdir(c->packages);
 }
 
+static void check_sandbox(check_t *c)
+{
+    static const char *const names[PROGRAMS] = {"sandbox", "packer"};
+
+    for (int i = 0; i < PROGRAMS; i++) {
+        const verdict_t *v = &c->verdicts[i];
+        if (v->found[0] != '\0')
+            line(c, v->severity, names[i], v->found, v->remedy);
+    }
+}
+
 int check_run(helper_t *h)
 {
     static const char *const words[] = {"This host can run skills.",
                                         "This host can run skills, with less than it could have.",
                                         "This host can't run skills as it is configured."};
-    check_t c = {.h = h};
+    static check_t c;
 
+    c.h = h;
     setvbuf(stdout, NULL, _IOLBF, 0); /* stdout must be empty when we fork */
     signal(SIGPIPE, SIG_IGN);
     runtimes_find(&h->config, h->runtimes);
+    try_sandbox(&c);
     check_kernel(&c);
     check_identity(&c);
     check_namespaces(&c);

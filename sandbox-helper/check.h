@@ -16,7 +16,4 @@ enum { CHECK_OK = 0, CHECK_DEGRADED = 1, CHECK_UNUSABLE = 2 };
  */
 int check_run(helper_t *h);
 
-/* What an operator can do about a set-up step of sandbox-stage or -packer that failed. */
-const char *check_remedy(const char *step, int errnum);
-
 #endif

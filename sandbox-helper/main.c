@@ -25,6 +25,7 @@
 #include "intake.h"
 #include "job.h"
 #include "log.h"
+#include "remedy.h"
 
 /* Exit codes; docs/helper.md */
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -187,7 +188,7 @@ static void on_link(void *ctx, stagelink_t *link)
         if (log_begin(LOG_ERROR, "runs cannot be confined on this host")) {
             log_str("program", link->name);
             log_str("reason", link->down_reason);
-            log_str("remedy", check_remedy(link->hello.failed_step, link->hello.failed_errno));
+            log_str("remedy", remedy_for(link->hello.failed_step, link->hello.failed_errno));
             log_end();
         }
         exit_code = EXIT_FAILED;

@@ -1,5 +1,5 @@
 # What each program of sandbox-helper is made of.
-HELPER_SRCS := main.c helper.c config.c log.c loop.c identity.c runtime.c check.c state.c rmtree.c \
+HELPER_SRCS := main.c helper.c config.c log.c loop.c identity.c runtime.c check.c remedy.c state.c rmtree.c \
                cgroup.c cgroup_find.c stagelink.c warm.c collect.c server.c connection.c request.c queue.c \
                job.c job_run.c job_end.c runlog.c intake.c status.c sys.c
 STAGE_SRCS  := stage_main.c template.c sandbox.c mounts.c init.c launch.c jobfile.c rlimits.c filter.c \
