@@ -132,8 +132,12 @@ test: ## build and run every test
 test-programs: $$(TEST_PROGRAMS)
 
 # One layer alone, as the user you are; ARGS goes to pytest: make api ARGS='-k upload'
-api attack fault: all test-programs ## one layer of the tests
+api fault: all test-programs ## one layer of the tests
 	@$(PYTHON) tests/tools/run-tests --once --layers $@ $(BUILD) $(ARGS)
+
+# As root and as an ordinary user, with the tests that take long; ARGS='--once -k mounts' for less.
+attack: all test-programs ## every attack of docs/attacks.md, with a table of what was observed
+	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
 
 bench: ## compare with the host's bare commands and nginx's own return 200
 	@tests/tools/deps build run test bench

@@ -1,6 +1,7 @@
 """What must not be reached, and what must not change: secrets, listeners and a process
 on the host, and a picture of the host to compare before and after an attack."""
 
+import collections
 import hashlib
 import os
 import pathlib
@@ -24,6 +25,7 @@ BOUND = ["/usr/bin/true", "/usr/bin/bash", "/usr/bin/python3", "/usr/bin/su",
 # Where a file that escaped would be seen.
 HOST_DIRS = ["/", "/usr", "/usr/bin", "/usr/local", "/etc", "/dev", "/dev/shm", "/proc", "/sys", "/bin",
              "/lib", "/var", "/var/tmp", "/run", "/home", "/root", "/tmp"]
+STEADY = 5  # equal looks in a row
 SYSCTLS = ["kernel/hostname", "kernel/core_pattern", "kernel/randomize_va_space",
            "user/max_user_namespaces", "user/max_mnt_namespaces", "vm/overcommit_memory"]
 
@@ -43,6 +45,9 @@ class Canaries:
         self.port = self.tcp.getsockname()[1]
         self.abstract_name = "sbcanary-" + secrets.token_hex(8)
         self.abstract = self._listen("\0" + self.abstract_name)
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.udp.bind(("127.0.0.1", 0))
+        self.udp_port = self.udp.getsockname()[1]
         self.path = self.folder / "socket"
         self.unix = self._listen(str(self.path))
         os.chmod(self.path, 0o777)
@@ -69,6 +74,11 @@ class Canaries:
             except BlockingIOError:
                 continue
             raise AssertionError(f"something connected to the {name} listener")
+        self.udp.setblocking(False)
+        try:
+            raise AssertionError(f"something was sent to the UDP port: {self.udp.recv(1000)}")
+        except BlockingIOError:
+            pass
         assert self.process.poll() is None, "the marker process died"
         state = watch.stat_fields(self.process.pid)[1]
         assert state in "SRD", f"the marker process is in state {state}"
@@ -81,7 +91,7 @@ class Canaries:
         del os.environ["SKILLBOX_CANARY"]
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
-        for listener in (self.tcp, self.abstract, self.unix):
+        for listener in (self.tcp, self.abstract, self.unix, self.udp):
             listener.close()
         self.path.unlink()
         self.secret.unlink()
@@ -131,6 +141,30 @@ def packages(gw):
 def leases():
     """Leases are file system wide: one on a bound file would stop the host's own opens."""
     return [line for line in readable("/proc/locks").splitlines() if "LEASE" in line]
+
+
+def census(gw):
+    """How many processes, namespaces and control groups there are below the helper: sandboxes
+    that wait come and go, their number stays.  Waits until it does."""
+    def count():
+        table = watch.processes()
+        below = watch.descendants(gw.helper.pid, table)
+        inodes = set()
+        for pid in below:
+            try:
+                inodes |= {(p.name, p.readlink()) for p in pathlib.Path(f"/proc/{pid}/ns").iterdir()}
+            except OSError:  # gone; or not dumpable, and the looker is not root
+                continue
+        return {"processes": dict(sorted(collections.Counter(table[p][0] for p in below).items())),
+                "namespaces": dict(sorted(collections.Counter(name for name, _ in inodes).items())),
+                "control groups": len(watch.cgroups(f"run-{gw.helper.pid}-"))}
+    looks = [count()]
+
+    def steady():
+        looks.append(count())
+        return len(looks) > STEADY and all(look == looks[-1] for look in looks[-STEADY:])
+    watch.wait_for(steady, 10 * settings.SLOW, "the number of processes does not settle")
+    return looks[-1]
 
 
 def picture(gw, canaries):

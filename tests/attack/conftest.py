@@ -17,9 +17,11 @@ from harness.packages import skill
 # The hooks of the table are found here by pytest.
 from table import (observed, pytest_configure, pytest_runtest_makereport,  # noqa: F401
                    pytest_terminal_summary)
-from canaries import Canaries, differences, leases, picture
+from canaries import Canaries, census, differences, leases, picture
+from neighbour import Neighbour
 
 PROBE = settings.BUILD / "tests" / "attack" / "probe"
+CONCURRENCY = 3  # the neighbour's run lasts
 LIMITS = {"tmp": "4Mi", "out": "8Mi", "work": "8Mi", "shm": "2Mi", "inodes": "256"}
 
 
@@ -33,20 +35,23 @@ def canaries():
 @pytest.fixture(scope="module")
 def gateway(canaries):
     """As everywhere, but with small writable mounts, a secret in the environment of all
-    its processes and another tenant with a secret in its package."""
-    gw = Gateway(helper={"limits": LIMITS}).start()
+    its processes, another tenant with a secret in its package, and that tenant's run."""
+    gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY}).start()
     try:
         push_others_package(gw, canaries)
         push_probe(gw)
+        gw.neighbour = Neighbour(gw, gw.others_key, canaries.token("neighbour"), PROBE.read_bytes())
+        gw.census = census(gw)
     except BaseException:
         gw.kill()
         raise
     yield gw
+    gw.neighbour.stop()
     gw.stop()
 
 
 def push_others_package(gw, canaries):
-    other = gw.new_key("other")
+    other = gw.others_key = gw.new_key("other")
     package = skill("private", "print('mine')", files={"secret.txt": canaries.token("other tenant")})
     gw.others_digest = gw.push(package, key=other)["digest"]
     assert gw.run("private", key=other)["status"] == "success"
@@ -80,7 +85,8 @@ class Outcome:
     def summary(self):
         """How many tries had which end, for the table."""
         ends = collections.Counter("done" if rc >= 0 else err for rc, err in self.tries.values())
-        return ", ".join(f"{n} x {end}" for end, n in sorted(ends.items())) + "; host as before"
+        said = [f"{n} x {end}" for end, n in sorted(ends.items())]
+        return ", ".join([*said, "host and neighbour as before"])
 
     def refused(self, *errors):
         """Every try failed, with one of these errors when some are given."""
@@ -123,25 +129,39 @@ def namespaces(pid):
 
 
 @pytest.fixture
-def attack(gateway, canaries, observed):
+def guarded(gateway, canaries):
+    """guarded(call): the answer of call(), a run; host, canaries and neighbour must be as before."""
+
+    def run(call):
+        before = picture(gateway, canaries)
+        answer = call()
+        files = check.untar(gateway.download(answer["files_url"]).content) if answer["files_url"] else {}
+        canaries.check_untouched()
+        gateway.neighbour.check()
+        check_leaks(canaries, answer, files)
+        assert not differences(before, settled(gateway, canaries, before))
+        assert census(gateway) == gateway.census
+        return answer, files
+    return run
+
+
+@pytest.fixture
+def attack(gateway, guarded, observed):
     """attack(name, *arguments, hold=ms): runs it, checks that it ran and that the host is
     as it was, returns the Outcome."""
 
     def run(name, *arguments, hold=0):
-        before, nonce = picture(gateway, canaries), secrets.token_hex(16)
+        nonce = secrets.token_hex(16)
         view = HostView(gateway)
         if hold:
             view.start()
-        answer = gateway.run("probe", args=[nonce, str(hold), name, *map(str, arguments)])
+        answer, files = guarded(lambda: gateway.run(
+            "probe", args=[nonce, str(hold), name, *map(str, arguments)]))
         if hold:
             view.join(30 * settings.SLOW)
             assert view.error is None, view.error
-        files = check.untar(gateway.download(answer["files_url"]).content)
         assert files["nonce"] == nonce.encode(), "control: the attack's code did not run"
         assert answer["status"] == "success", answer
-        canaries.check_untouched()
-        check_leaks(canaries, answer, files)
-        assert not differences(before, settled(gateway, canaries, before))
         outcome = Outcome(answer, files, view.seen)
         observed(outcome.summary)
         return outcome

@@ -32,6 +32,6 @@ typedef struct {
     void (*run)(int argc, char **argv);
 } attack_t;
 
-extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[];
+extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbour_attacks[];
 
 #endif

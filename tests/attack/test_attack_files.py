@@ -75,9 +75,11 @@ def test_no_device_can_be_made(attack):
 
 
 @pytest.mark.item(5)
-def test_set_user_id_gives_nothing(attack):
+def test_set_user_id_gives_nothing(attack, observed):
     outcome = attack("suid", hold=700)
     notes = outcome.notes
+    observed(f"uids in the run {notes['ruid']}, {notes['euid']}, {notes['suid']}; seen from the host"
+             f" {outcome.host['status']['Uid'].split()}, NoNewPrivs {outcome.host['status']['NoNewPrivs']}")
     assert notes["packaged mode"] == 0o555, "the package's bit is not kept"
     assert set(outcome.files) == {"nonce", "executed-suid-package"}, "neither su nor the copy ran"
     assert notes["ruid"] == notes["euid"] == notes["suid"] == 1000
@@ -87,8 +89,9 @@ def test_set_user_id_gives_nothing(attack):
 
 
 @pytest.mark.item(6)
-def test_only_standard_descriptors_are_open(attack):
+def test_only_standard_descriptors_are_open(attack, observed):
     outcome = attack("fds", hold=700)
+    observed(f"the host sees descriptors {outcome.host['fds']}")
     assert outcome.notes["open"] == "0 1 2 "
     assert outcome.host["fds"] == [0, 1, 2]
     outcome.refused()

@@ -67,8 +67,9 @@ def test_no_privilege_can_be_gained(attack):
 
 
 @pytest.mark.item(19)
-def test_there_are_no_groups_beyond_the_helpers(attack):
+def test_there_are_no_groups_beyond_the_helpers(attack, observed):
     outcome = attack("groups", hold=700)
+    observed(f"{outcome.notes['groups']} supplementary groups, as the helper has")
     assert outcome.notes["groups"] == len(GROUPS)
     check_cage(outcome.host)
 

@@ -17,6 +17,9 @@ MODULE = os.environ.get("SKILLBOX_MODULE", str(BUILD / "nginx" / "ngx_http_skill
 SANITIZED = os.environ.get("SKILLBOX_SANITIZED") == "1"
 SLOW = 4 if SANITIZED else 1
 
+# `make attack`: the long tests, too.
+FULL = os.environ.get("SKILLBOX_FULL") == "1"
+
 ROOT = os.geteuid() == 0
 NGINX_USER = os.environ.get("SKILLBOX_NGINX_USER", "www-data")
 HELPER_USER = os.environ.get("SKILLBOX_HELPER_USER", "nobody")
