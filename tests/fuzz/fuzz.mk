@@ -1,7 +1,8 @@
 # Fuzzing with clang's libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer.
 #
 #   make fuzz [FUZZ_SECONDS=20]   every target for that long, starting from a copy of its corpus,
-#                                 tests/fuzz/corpus/<target>/ (new inputs stay in the build folder)
+#                                 tests/fuzz/corpus/<target>/ (new inputs stay in the build folder),
+#                                 with the words of tests/fuzz/<target>.dict when there is one
 #   FUZZ_CORE, FUZZ_PACKAGE       targets that need libskillbox's core only, or the package code too
 #   FUZZ_HELPER                   targets in sandbox-helper's code
 
@@ -10,7 +11,7 @@ FUZZ_SECONDS ?= 20
 
 FUZZ_CORE    := fuzz_fastcgi
 FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart
-FUZZ_HELPER  := fuzz_jsontext
+FUZZ_HELPER  := fuzz_jsontext fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job
 FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE) $(FUZZ_HELPER))
 
 FUZZ_FLAGS := -std=c11 -O1 -g -fno-omit-frame-pointer $(WARN) \
@@ -24,10 +25,19 @@ $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): $(FUZZ_PACKAGE_SRCS)
 $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson
 
-$(BUILD)/fuzz/fuzz_jsontext: sandbox-helper/jsontext.c
-$(BUILD)/fuzz/fuzz_jsontext: FUZZ_LIBS := -ljansson
+fuzz_helper = $(BUILD)/fuzz/$(1): $(addprefix sandbox-helper/,$(2))
+$(call fuzz_helper,fuzz_jsontext,jsontext.c)
+$(call fuzz_helper,fuzz_tar,tarball.c)
+$(call fuzz_helper,fuzz_request,request.c config.c)
+$(call fuzz_helper,fuzz_connection,connection.c loop.c)
+$(call fuzz_helper,fuzz_output,output.c jsontext.c beneath.c sys.c)
+$(call fuzz_helper,fuzz_job,jobfile.c sys.c)
+$(BUILD)/fuzz/fuzz_jsontext $(BUILD)/fuzz/fuzz_job: FUZZ_LIBS := -ljansson
+$(BUILD)/fuzz/fuzz_tar: FUZZ_LIBS := -larchive -lz
+$(BUILD)/fuzz/fuzz_request: FUZZ_LIBS := -lyaml
 
-$(FUZZ_TARGETS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_CORE_SRCS) $(wildcard libskillbox/*.h)
+$(FUZZ_TARGETS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_CORE_SRCS) \
+    $(wildcard libskillbox/*.h sandbox-helper/*.h tests/fuzz/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS_ALL) $(FUZZ_FLAGS) -o $@ $(filter %.c,$^) $(FUZZ_LIBS) -lcrypto
 
@@ -37,7 +47,8 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every target for FUZZ_SECONDS
 	    name=$${t##*/}; work=$(BUILD)/fuzz/corpus/$$name; log=$(BUILD)/fuzz/$$name.log; \
 	    mkdir -p $$work $(BUILD)/fuzz/crashes; \
 	    cp tests/fuzz/corpus/$$name/* $$work/; \
-	    if ! $$t -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	    dict=; [ ! -e tests/fuzz/$$name.dict ] || dict=-dict=tests/fuzz/$$name.dict; \
+	    if ! $$t $$dict -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 	        -artifact_prefix=$(BUILD)/fuzz/crashes/$$name- $$work >$$log 2>&1; then \
 	        tail -n 60 $$log; echo "$$name: failed, see $$log" >&2; exit 1; \
 	    fi; \
