@@ -17,7 +17,7 @@ from harness.packages import skill
 # The hooks of the table are found here by pytest.
 from table import (observed, pytest_configure, pytest_runtest_makereport,  # noqa: F401
                    pytest_terminal_summary)
-from canaries import Canaries, census, differences, leases, picture
+from canaries import Canaries, census, differences, leases, picture, readable
 from neighbour import Neighbour
 
 PROBE = settings.BUILD / "tests" / "attack" / "probe"
@@ -119,6 +119,10 @@ class HostView(threading.Thread):
         view["fds"] = sorted(int(p.name) for p in pathlib.Path(f"/proc/{pid}/fd").iterdir())
         view["namespaces"], view["own namespaces"] = namespaces(pid), namespaces("self")
         view["leases"] = leases()
+        view["cgroup"] = readable(f"/proc/{pid}/cgroup")
+        table = watch.processes()
+        init = table[pid][2] if pid in table else 0
+        view["family"] = {p: table[p] for p in [init, *watch.descendants(init, table)]}
         if settings.ROOT:  # pid 1 is not dumpable: nobody else may look closer
             view["init's namespaces"] = namespaces(watch.stat_fields(pid)[2])
         return view

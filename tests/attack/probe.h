@@ -32,6 +32,7 @@ typedef struct {
     void (*run)(int argc, char **argv);
 } attack_t;
 
-extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbour_attacks[];
+extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbour_attacks[],
+    lifecycle_attacks[];
 
 #endif

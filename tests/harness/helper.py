@@ -22,8 +22,9 @@ PROGRAM = settings.BIN / "sandbox-helper"
 
 
 class Helper:
-    def __init__(self, **config):
-        self.config = config
+    def __init__(self, *, program=PROGRAM, preexec=None, **config):
+        """preexec is called in the helper before its exec; the rest is merged into helper.yaml."""
+        self.program, self.preexec, self.config = program, preexec, config
         self.state = pathlib.Path(tempfile.mkdtemp(prefix="sbh-", dir="/tmp"))
         self.socket = self.state / "run" / "h.sock"
         self.process = None
@@ -50,8 +51,9 @@ class Helper:
     def start(self):
         path = self.write_config()
         with open(self.state / "log", "ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "-c", path], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen([self.program, "-c", path], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, start_new_session=True,
+                                            preexec_fn=self.preexec)
         try:
             watch.wait_for(self._up, 10 * settings.SLOW, "the helper does not listen")
         except BaseException:
