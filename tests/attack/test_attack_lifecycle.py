@@ -151,7 +151,10 @@ def test_a_run_nobody_waits_for_is_killed_and_its_place_free(make_gateway, obser
 
 
 def running_scripts(gw):
-    return watch.wait_for(lambda: len(scripts(gw)) >= 6 and scripts(gw), 15 * settings.SLOW, "it does not run")
+    def found():
+        pids = scripts(gw)
+        return pids if len(pids) >= 6 else None
+    return watch.wait_for(found, 15 * settings.SLOW, "it does not run")
 
 
 def sandboxes(gw):
