@@ -4,7 +4,7 @@
  * An allowlist, compiled by libseccomp once when sandbox-stage starts and loaded
  * raw (one system call) in each run.  What is not allowed fails with EPERM, what C
  * libraries probe and do without fails with ENOSYS, calls of a foreign architecture
- * (i386 and x32 on x86_64) kill the process.  The table is in filter.c.
+ * (i386 and x32 on x86_64) kill the process.  The table is in policy.c.
  */
 #ifndef SB_FILTER_H
 #define SB_FILTER_H
@@ -12,8 +12,8 @@
 #include <linux/filter.h>
 
 /*
- * Two variants.  Without a memory cgroup nothing charges a memfd to the run: it is
- * refused then, and RLIMIT_AS (rlimits.c) stands in for the rest.
+ * Two variants.  Without a memory cgroup nothing charges a memfd or a shared anonymous
+ * mapping to the run: they are refused then.
  */
 enum filter_variant { FILTER_MEMORY_CGROUP, FILTER_NO_MEMORY_CGROUP, FILTER_VARIANTS };
 

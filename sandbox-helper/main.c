@@ -41,12 +41,15 @@ static int exit_code = EXIT_STOPPED;
 static void usage(FILE *out)
 {
     fputs("usage: sandbox-helper -c helper.yaml [--check]\n"
+          "       sandbox-helper --print-policy\n"
           "\n"
           "Runs skills in sandboxes for the Skillbox gateway, in the foreground; logs to stderr.\n"
           "\n"
           "  -c, --config FILE  configuration\n"
           "      --check        print what this host offers and what is missing, and exit:\n"
           "                     0 all is there, 1 it works with less, 2 it can't work\n"
+          "      --print-policy print the system calls a run may make, with this machine's\n"
+          "                     numbers and the reasons, and exit\n"
           "      --version      print the version\n"
           "      --help         print this\n",
           out);
@@ -331,14 +334,28 @@ static int fail_start(const char *path, const sb_err_t *err, int code)
     return code;
 }
 
+/* The table is sandbox-stage's: nothing else of the helper is linked with libseccomp. */
+static int print_policy(void)
+{
+    char path[PATH_MAX];
+    char *const argv[] = {"sandbox-stage", STAGE_PRINT_POLICY, NULL};
+    char *const envp[] = {NULL};
+    sb_err_t err = {0};
+
+    if (stagelink_find_program(argv[0], path, sizeof path, &err) != SB_OK)
+        return fail_start(NULL, &err, EXIT_FAILED);
+    execve(path, argv, envp);
+    sb_err_errno(&err, errno, "%s", path);
+    return fail_start(NULL, &err, EXIT_FAILED);
+}
+
 /* 0: go on; else the process's exit status + 1. */
 static int arguments(int argc, char **argv, const char **config, bool *check)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"check", no_argument, NULL, 'k'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
+        {"print-policy", no_argument, NULL, 'p'}, {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     int o;
 
     while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
@@ -349,6 +366,8 @@ static int arguments(int argc, char **argv, const char **config, bool *check)
         case 'k':
             *check = true;
             break;
+        case 'p':
+            return print_policy() + 1;
         case 'v':
             puts("sandbox-helper " SB_VERSION);
             return 1;

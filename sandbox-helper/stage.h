@@ -27,7 +27,11 @@
 #include "../libskillbox/limits.h"
 #include "../libskillbox/uuid7.h"
 
-#define SB_STAGE_FD    3
+#define SB_STAGE_FD 3
+
+/* sandbox-stage's only argument, for people: prints the system call policy and exits. */
+#define STAGE_PRINT_POLICY "--print-policy"
+
 #define STAGE_MAGIC    0x53424f58u /* "SBOX"; changes with the layout */
 #define STAGE_PATHS    16
 #define STAGE_PATH_LEN 256

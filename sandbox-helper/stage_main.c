@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <jansson.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "nursery.h"
+#include "policy_print.h"
 #include "privileges.h"
 #include "report.h"
 #include "sandbox.h"
@@ -96,7 +98,16 @@ child(const stage_request_t *request, const int *fds, int nfds)
     sandbox_run(&stage, fds, nfds);
 }
 
-int main(void)
+/* Asked for by `sandbox-helper --print-policy`, by people: not linked with libseccomp itself. */
+static int print_policy(void)
+{
+    if (policy_print(stdout, 0) == 0)
+        return 0;
+    perror("sandbox-stage: --print-policy");
+    return 1;
+}
+
+int main(int argc, char **argv)
 {
     static const nursery_ops_t ops = {
         .name = "sandbox-stage",
@@ -105,5 +116,7 @@ int main(void)
         .child = child,
     };
 
+    if (argc == 2 && strcmp(argv[1], STAGE_PRINT_POLICY) == 0)
+        return print_policy();
     return nursery_run(&ops);
 }

@@ -492,7 +492,7 @@ void stagelink_close(stagelink_t *l)
     fail_children(l, "the helper ends");
 }
 
-static sb_code_t find_program(const char *name, char *path, size_t len, sb_err_t *err)
+sb_code_t stagelink_find_program(const char *name, char *path, size_t len, sb_err_t *err)
 {
     ssize_t n = readlink("/proc/self/exe", path, len - 1);
 
@@ -527,5 +527,5 @@ sb_code_t stagelink_init(stagelink_t *l, loop_t *loop, const char *name,
     l->on_change = on_change;
     l->ctx = ctx;
     snprintf(l->down_reason, sizeof l->down_reason, "it has not been started yet");
-    return find_program(name, l->path, sizeof l->path, err);
+    return stagelink_find_program(name, l->path, sizeof l->path, err);
 }

@@ -71,9 +71,11 @@ struct stagelink_s {
     void *ctx;
 };
 
+/* Looks beside our own program, then in SB_LIBEXECDIR; SB_ENOTFOUND. */
+sb_code_t stagelink_find_program(const char *name, char *path, size_t len, sb_err_t *err);
+
 /*
- * Finds the program beside our own, else in SB_LIBEXECDIR; SB_ENOTFOUND.
- * config and name must outlive the link.
+ * Finds the program; SB_ENOTFOUND.  config and name must outlive the link.
  */
 sb_code_t stagelink_init(stagelink_t *l, loop_t *loop, const char *name,
                          const stage_config_t *config,

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/fsuid.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -124,6 +125,11 @@ static void attack_leases(int argc, char **argv)
     tried(fcntl(file, F_SETLEASE, F_WRLCK), "F_SETLEASE for writing");
     tried(fcntl(dir, F_NOTIFY, DN_ACCESS | DN_MULTISHOT), "F_NOTIFY");
     tried(syscall(SYS_fanotify_init, 0, 0), "fanotify_init");
+    tried(inotify_init1(0), "inotify_init1");
+    tried(inotify_add_watch(0, "/usr/bin", IN_OPEN), "inotify_add_watch");
+#ifdef SYS_inotify_init
+    tried(syscall(SYS_inotify_init), "inotify_init");
+#endif
     /* kept open while the host looks */
 }
 

@@ -7,3 +7,12 @@ $(STAGE_TEST): $(BUILD)/obj/tests/unit/test_stage.o $(BUILD)/obj/tests/unit/stag
     $(call obj,sandbox-helper,sys.c idmap.c) | $(BUILD)/bin/sandbox-stage
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka
+
+# Test of the system call policy: the table, and the program that is made of it.
+POLICY_TEST := $(call unit_programs,policy)
+UNIT_TESTS += $(POLICY_TEST)
+
+$(POLICY_TEST): $(BUILD)/obj/tests/unit/test_policy.o \
+    $(call obj,sandbox-helper,policy.c policy_print.c filter.c sys.c)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lseccomp -lcmocka
