@@ -10,6 +10,7 @@
 
 #include "buf.h"
 #include "manifest_internal.h"
+#include "units.h"
 
 void sb_manifest_free(sb_manifest_t *m)
 {
@@ -29,7 +30,7 @@ void sb_manifest_free(sb_manifest_t *m)
 
 static sb_manifest_limits_t resolve(const sb_manifest_limits_t *given)
 {
-    sb_manifest_limits_t l = given != NULL ? *given : (sb_manifest_limits_t){0};
+    sb_manifest_limits_t l = *given;
 
     l.timeout_max_ms = l.timeout_max_ms > 0 ? l.timeout_max_ms : SB_TIMEOUT_MAX_MS;
     l.memory_max = l.memory_max > 0 ? l.memory_max : SB_MEMORY_MAX;
@@ -49,6 +50,56 @@ static sb_manifest_limits_t resolve(const sb_manifest_limits_t *given)
         l.cpu_default_milli = l.cpu_max_milli;
     }
     return l;
+}
+
+static void limit_timeout(sb_manifest_t *m, const sb_manifest_limits_t *l, sb_findings_t *findings)
+{
+    m->timeout_ms = m->asked.timeout_ms < 0 ? l->timeout_default_ms : m->asked.timeout_ms;
+    if (m->timeout_ms > l->timeout_max_ms) {
+        sb_findings_add(findings, SB_FINDING_WARNING, "timeout-clamped", SB_SKILLMD,
+                        m->lines.timeout,
+                        "timeout: more than the %lld ms allowed here, which is used",
+                        (long long)l->timeout_max_ms);
+        m->timeout_ms = l->timeout_max_ms;
+    }
+}
+
+static void limit_memory(sb_manifest_t *m, const sb_manifest_limits_t *l, sb_findings_t *findings)
+{
+    int64_t asked = m->asked.memory_bytes < 0 ? l->memory_default : m->asked.memory_bytes;
+    int64_t fit = asked > l->memory_max ? l->memory_max : asked;
+    char shown[32];
+
+    m->memory_bytes = fit < SB_MEMORY_MIN ? SB_MEMORY_MIN : fit;
+    if (m->memory_bytes != asked) {
+        sb_bytes_format(m->memory_bytes, shown);
+        sb_findings_add(findings, SB_FINDING_WARNING, "memory-clamped", SB_SKILLMD, m->lines.memory,
+                        "resources.memory: %s than allowed here; %s is used",
+                        m->memory_bytes < asked ? "more" : "less", shown);
+    }
+}
+
+static void limit_cpu(sb_manifest_t *m, const sb_manifest_limits_t *l, sb_findings_t *findings)
+{
+    int32_t asked = m->asked.cpu_milli < 0 ? l->cpu_default_milli : m->asked.cpu_milli;
+    int32_t fit = asked > l->cpu_max_milli ? l->cpu_max_milli : asked;
+
+    m->cpu_milli = fit < SB_CPU_MIN_MILLI ? SB_CPU_MIN_MILLI : fit;
+    if (m->cpu_milli != asked) {
+        sb_findings_add(findings, SB_FINDING_WARNING, "cpu-clamped", SB_SKILLMD, m->lines.cpu,
+                        "resources.cpu: %s than allowed here; %dm is used",
+                        m->cpu_milli < asked ? "more" : "less", m->cpu_milli);
+    }
+}
+
+void sb_manifest_limit(sb_manifest_t *m, const sb_manifest_limits_t *limits,
+                       sb_findings_t *findings)
+{
+    const sb_manifest_limits_t l = resolve(limits);
+
+    limit_timeout(m, &l, findings);
+    limit_memory(m, &l, findings);
+    limit_cpu(m, &l, findings);
 }
 
 /* The 1-based line of offset `at`. */
@@ -142,8 +193,8 @@ static sb_code_t split(const char *text, size_t len, size_t *front, size_t *fron
     return refuse(findings, 1, "frontmatter-open", "the frontmatter is not closed by a line '---'");
 }
 
-static sb_code_t parse_normalised(const char *text, size_t len, const sb_manifest_limits_t *limits,
-                                  sb_manifest_t *m, sb_findings_t *findings, sb_err_t *err)
+static sb_code_t parse_normalised(const char *text, size_t len, sb_manifest_t *m,
+                                  sb_findings_t *findings, sb_err_t *err)
 {
     size_t front = 0, front_end = 0, body = 0;
     sb_yaml_doc_t doc;
@@ -163,7 +214,7 @@ static sb_code_t parse_normalised(const char *text, size_t len, const sb_manifes
                     "the frontmatter must be 'key: value' lines, name and description at least");
     }
     if (rc == SB_OK) {
-        rc = sb_manifest_keys(doc.root, limits, m, findings, err);
+        rc = sb_manifest_keys(doc.root, m, findings, err);
     }
     sb_yaml_free(&doc);
     return rc;
@@ -172,13 +223,13 @@ static sb_code_t parse_normalised(const char *text, size_t len, const sb_manifes
 sb_code_t sb_manifest_parse(const char *text, size_t len, const sb_manifest_limits_t *limits,
                             sb_manifest_t *m, sb_findings_t *findings, sb_err_t *err)
 {
-    sb_manifest_limits_t resolved = resolve(limits);
     size_t normal_len;
 
     memset(m, 0, sizeof(*m));
-    m->timeout_ms = resolved.timeout_default_ms;
-    m->memory_bytes = resolved.memory_default;
-    m->cpu_milli = resolved.cpu_default_milli;
+    m->asked.timeout_ms = m->asked.memory_bytes = m->asked.cpu_milli = -1;
+    if (limits != NULL) {
+        m->limits = *limits;
+    }
 
     sb_code_t rc = check_text(text, len, findings);
     if (rc != SB_OK) {
@@ -188,8 +239,11 @@ sb_code_t sb_manifest_parse(const char *text, size_t len, const sb_manifest_limi
     if (normal == NULL) {
         return sb_err_errno(err, ENOMEM, "reading %s", SB_SKILLMD);
     }
-    rc = parse_normalised(normal, normal_len, &resolved, m, findings, err);
+    rc = parse_normalised(normal, normal_len, m, findings, err);
     free(normal);
+    if (m->limits.of == NULL) {
+        sb_manifest_limit(m, &m->limits, findings);
+    }
     return rc == SB_OK || rc == SB_ESKILL ? sb_findings_verdict(findings, err) : rc;
 }
 

@@ -47,10 +47,18 @@ sb_code_t sb_findings_verdict(const sb_findings_t *f, sb_err_t *err);
 json_t *sb_findings_to_json(const sb_findings_t *f);
 
 /* What an operator allows; zero-initialised fields take limits.h's values. */
-typedef struct {
+typedef struct sb_manifest_limits {
     int64_t timeout_default_ms, timeout_max_ms;
     int64_t memory_default, memory_max;
     int32_t cpu_default_milli, cpu_max_milli;
+    /*
+     * Where runtimes have limits of their own: fills in those of the one that serves image ("" =
+     * the language's own) and lang (NULL = not known); false: none does.  NULL: the numbers above
+     * are for all.  Asked by sb_manifest_finish, when the language is known.
+     */
+    bool (*of)(const void *ctx, const char *image, const char *lang,
+               struct sb_manifest_limits *limits);
+    const void *ctx;
 } sb_manifest_limits_t;
 
 typedef struct {
@@ -77,8 +85,14 @@ typedef struct {
     json_t
         *extra; /* object: unknown top-level keys, verbatim (input_schema and output_schema too) */
     struct {
-        int entrypoint, lang, mode; /* where they were declared in SKILL.md, 0 when they were not */
+        /* where they were declared in SKILL.md, 0 when they were not */
+        int entrypoint, lang, mode, image, timeout, memory, cpu;
     } lines;
+    struct {
+        int64_t timeout_ms, memory_bytes; /* as declared; -1 when they were not */
+        int32_t cpu_milli;
+    } asked;
+    sb_manifest_limits_t limits; /* as given to sb_manifest_parse */
 } sb_manifest_t;
 
 void sb_manifest_free(sb_manifest_t *m);

@@ -144,6 +144,25 @@ static sb_code_t set_text(char **to, const char *value, sb_err_t *err)
     return SB_OK;
 }
 
+/* A package for a runtime that is not offered yet is kept all the same. */
+static void limit_by_runtime(sb_manifest_t *m, sb_findings_t *findings)
+{
+    const sb_manifest_limits_t *given = &m->limits;
+    sb_manifest_limits_t limits = *given;
+
+    if (given->of == NULL) {
+        return;
+    }
+    if (m->image != NULL && !given->of(given->ctx, m->image, m->lang, &limits)) {
+        sb_findings_add(findings, SB_FINDING_WARNING, "image-not-offered", SB_SKILLMD,
+                        m->lines.image,
+                        "image: no runtime of this name is offered here; the skill can't run");
+    } else if (m->image == NULL) {
+        given->of(given->ctx, "", m->lang, &limits);
+    }
+    sb_manifest_limit(m, &limits, findings);
+}
+
 sb_code_t sb_manifest_finish(sb_manifest_t *m, const sb_manifest_file_t *files, size_t nfiles,
                              sb_findings_t *findings, sb_err_t *err)
 {
@@ -166,5 +185,6 @@ sb_code_t sb_manifest_finish(sb_manifest_t *m, const sb_manifest_file_t *files, 
         free(m->entrypoint);
         m->entrypoint = NULL;
     }
+    limit_by_runtime(m, findings);
     return rc == SB_OK ? sb_findings_verdict(findings, err) : rc;
 }

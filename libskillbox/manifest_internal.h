@@ -47,10 +47,15 @@ bool sb_yaml_is_null(const sb_yaml_node_t *node);
 bool sb_yaml_is_bool(const sb_yaml_node_t *node, bool *value);
 
 /*
- * Takes the frontmatter's keys over into *m; what is wrong becomes a finding.  Limits have no zero
- * fields here.  SB_OK, or SB_ESYSTEM out of memory.
+ * Takes the frontmatter's keys over into *m; what is wrong becomes a finding.  SB_OK, or SB_ESYSTEM
+ * out of memory.
  */
-sb_code_t sb_manifest_keys(const sb_yaml_node_t *root, const sb_manifest_limits_t *limits,
-                           sb_manifest_t *m, sb_findings_t *findings, sb_err_t *err);
+sb_code_t sb_manifest_keys(const sb_yaml_node_t *root, sb_manifest_t *m, sb_findings_t *findings,
+                           sb_err_t *err);
+
+/* Sets timeout, memory and CPU by what was asked for and what is allowed; what is cut becomes a
+ * finding.  Zero fields take limits.h's values. */
+void sb_manifest_limit(sb_manifest_t *m, const sb_manifest_limits_t *limits,
+                       sb_findings_t *findings);
 
 #endif

@@ -22,7 +22,6 @@
 
 typedef struct {
     sb_manifest_t *m;
-    const sb_manifest_limits_t *limits;
     sb_findings_t *findings;
     const char *name; /* the key as the author wrote it */
     const sb_yaml_node_t *node;
@@ -178,6 +177,7 @@ static void on_image(keys_t *k)
         return;
     }
     k->m->image = copy(k, s, len);
+    k->m->lines.image = k->node->line;
 }
 
 static void on_timeout(keys_t *k)
@@ -190,13 +190,8 @@ static void on_timeout(keys_t *k)
         bad_value(k, "timeout-invalid", "is not a duration such as 60s, 1m30s or 500ms, up to 24h");
         return;
     }
-    if (ms > k->limits->timeout_max_ms) {
-        sb_findings_add(k->findings, SB_FINDING_WARNING, "timeout-clamped", SB_SKILLMD,
-                        k->node->line, "%s: more than the %lld ms allowed here, which is used",
-                        k->name, (long long)k->limits->timeout_max_ms);
-        ms = k->limits->timeout_max_ms;
-    }
-    k->m->timeout_ms = ms;
+    k->m->asked.timeout_ms = ms;
+    k->m->lines.timeout = k->node->line;
 }
 
 static void on_memory(keys_t *k)
@@ -204,21 +199,13 @@ static void on_memory(keys_t *k)
     size_t len;
     const char *s = trimmed(k->node, &len);
     int64_t bytes;
-    char shown[32];
 
     if (sb_memory_parse(s, len, &bytes, NULL) != SB_OK) {
         bad_value(k, "memory-invalid", "is not an amount of memory such as 256Mi or 1G");
         return;
     }
-    int64_t fit = bytes > k->limits->memory_max ? k->limits->memory_max : bytes;
-    fit = fit < SB_MEMORY_MIN ? SB_MEMORY_MIN : fit;
-    if (fit != bytes) {
-        sb_bytes_format(fit, shown);
-        sb_findings_add(k->findings, SB_FINDING_WARNING, "memory-clamped", SB_SKILLMD,
-                        k->node->line, "%s: %s than allowed here; %s is used", k->name,
-                        fit < bytes ? "more" : "less", shown);
-    }
-    k->m->memory_bytes = fit;
+    k->m->asked.memory_bytes = bytes;
+    k->m->lines.memory = k->node->line;
 }
 
 static void on_cpu(keys_t *k)
@@ -231,14 +218,8 @@ static void on_cpu(keys_t *k)
         bad_value(k, "cpu-invalid", "is not a share of cores such as 0.5, 2 or 500m");
         return;
     }
-    int32_t fit = milli > k->limits->cpu_max_milli ? k->limits->cpu_max_milli : milli;
-    fit = fit < SB_CPU_MIN_MILLI ? SB_CPU_MIN_MILLI : fit;
-    if (fit != milli) {
-        sb_findings_add(k->findings, SB_FINDING_WARNING, "cpu-clamped", SB_SKILLMD, k->node->line,
-                        "%s: %s than allowed here; %dm is used", k->name,
-                        fit < milli ? "more" : "less", fit);
-    }
-    k->m->cpu_milli = fit;
+    k->m->asked.cpu_milli = milli;
+    k->m->lines.cpu = k->node->line;
 }
 
 /* Only a plain no is a no: whatever else stands here asks for the network. */
@@ -414,10 +395,10 @@ static void required(keys_t *k, const char *key, const char *const *seen)
     }
 }
 
-sb_code_t sb_manifest_keys(const sb_yaml_node_t *root, const sb_manifest_limits_t *limits,
-                           sb_manifest_t *m, sb_findings_t *findings, sb_err_t *err)
+sb_code_t sb_manifest_keys(const sb_yaml_node_t *root, sb_manifest_t *m, sb_findings_t *findings,
+                           sb_err_t *err)
 {
-    keys_t k = {.m = m, .limits = limits, .findings = findings};
+    keys_t k = {.m = m, .findings = findings};
     const sb_yaml_node_t *metadata = NULL;
     const char *seen[NRULES] = {NULL}; /* the key as it was written */
 

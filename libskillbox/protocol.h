@@ -25,7 +25,8 @@
  *                 "files":[{"path","size_bytes"}],"size_bytes":n,"findings":[...]}
  *           manifest: see sb_manifest_to_json() in manifest.h.
  *   status  no STDIN.  200: {"status":"ok"|"degraded"|"unavailable","reason"?,
- *           "tier","runtimes":{name:"ok"|reason},"running","queued",...}
+ *           "tier","runtimes":{lang:"ok"|reason},
+ *           "images":[{"name","lang","status":"ok"|reason}],"running","queued",...}
  *
  * Every refusal is an ordinary answer with `Status: 4xx|5xx` and
  * {"error":slug,"message":text,"details"?:[...]}.  Slugs are the API's, and one

@@ -23,9 +23,10 @@
 
 #define VERSION_MS 5000
 
-enum { SANDBOX, PACKER, PROGRAMS };
+/* The packer, then a stage for each root, the host's first. */
+enum { PACKER, SANDBOX, PROGRAMS = SANDBOX + ROOTS_MAX };
 
-/* What one of the two programs said of itself. */
+/* What one of the programs said of itself. */
 typedef struct {
     int severity;
     char found[PATH_MAX];
@@ -36,7 +37,7 @@ typedef struct {
     helper_t *h;
     int worst;
     char packages[64]; /* an empty folder of ours, for the stage to show */
-    int answered;      /* programs that came up or went down */
+    size_t answered;   /* programs that came up or went down */
     verdict_t verdicts[PROGRAMS];
 } check_t;
 
@@ -207,17 +208,41 @@ static bool version_of(const char *path, char *out, size_t len)
     return out[0] != '\0';
 }
 
+static void check_missing(check_t *c, const char *name, size_t runtime)
+{
+    bool off = strcmp(c->h->config.runtimes[runtime].interpreter, "off") == 0;
+
+    line(c, off ? CHECK_OK : CHECK_DEGRADED, name, c->h->runtimes[runtime].reason,
+         off ? NULL : "install it, or set runtimes: in helper.yaml (off, if not wanted)");
+}
+
+static void check_image(check_t *c, const char *name, size_t runtime)
+{
+    const helper_t *h = c->h;
+    const verdict_t *v = &c->verdicts[SANDBOX + h->roots.of[runtime]];
+    char found[2 * STAGE_PATH_LEN + 192];
+
+    snprintf(found, sizeof found, "%s in %s: %.128s", h->runtimes[runtime].path,
+             h->config.runtimes[runtime].root, v->found);
+    line(c, v->severity == CHECK_OK ? CHECK_OK : CHECK_DEGRADED, name, found, v->remedy);
+}
+
 static void check_runtimes(check_t *c)
 {
-    char version[100], found[STAGE_PATH_LEN + 128];
+    char version[100], found[STAGE_PATH_LEN + 128], name[STAGE_IMAGE_MAX + 16];
+    const helper_t *h = c->h;
 
-    for (int i = 0; i < STAGE_RUNTIMES; i++) {
-        const runtime_t *r = &c->h->runtimes[i];
-        const char *name = config_lang_name((enum stage_lang)i);
+    for (size_t i = 0; i < h->config.nruntimes; i++) {
+        const runtime_t *r = &h->runtimes[i];
+        const config_runtime_t *rt = &h->config.runtimes[i];
+        snprintf(name, sizeof name, i < STAGE_LANGS ? "%s" : "%s (%s)", rt->name,
+                 config_lang_name(rt->lang));
         if (!runtime_offered(r)) {
-            bool off = strcmp(c->h->config.interpreter[i], "off") == 0;
-            line(c, off ? CHECK_OK : CHECK_DEGRADED, name, r->reason,
-                 off ? NULL : "install it, or set runtimes: in helper.yaml (off, if not wanted)");
+            check_missing(c, name, i);
+            continue;
+        }
+        if (rt->root[0] != '\0') {
+            check_image(c, name, i);
             continue;
         }
         bool works = version_of(r->path, version, sizeof version);
@@ -228,7 +253,7 @@ static void check_runtimes(check_t *c)
 
 /* ---- the sandbox itself ---- */
 
-static void judge(check_t *c, int program, int severity, const char *found, const char *remedy)
+static void judge(check_t *c, size_t program, int severity, const char *found, const char *remedy)
 {
     verdict_t *v = &c->verdicts[program];
 
@@ -240,15 +265,15 @@ static void judge(check_t *c, int program, int severity, const char *found, cons
 static void on_link(void *ctx, stagelink_t *link)
 {
     check_t *c = ctx;
-    int program = link == &c->h->stage ? SANDBOX : PACKER;
+    const root_t *root = helper_root_of(c->h, link);
+    size_t program = root == NULL ? PACKER : SANDBOX + (size_t)(root - c->h->roots.root);
     char tier[64], found[160];
 
     if (link->closing)
         return;
     if (link->state == LINK_READY) {
         helper_tier(c->h, tier, sizeof tier);
-        snprintf(found, sizeof found, program == SANDBOX ? "can be made: %s" : "can be confined",
-                 tier);
+        snprintf(found, sizeof found, root != NULL ? "can be made: %s" : "can be confined", tier);
         bool weakened =
             program == SANDBOX && (link->hello.missing & (STAGE_NO_PROC | STAGE_NO_LANDLOCK));
         judge(c, program, weakened ? CHECK_DEGRADED : CHECK_OK, found, NULL);
@@ -257,7 +282,7 @@ static void on_link(void *ctx, stagelink_t *link)
               remedy_for(link->hello.failed_step, link->hello.failed_errno));
     }
     link->closing = true; /* one word of each is enough */
-    if (++c->answered == PROGRAMS)
+    if (++c->answered == 1 + c->h->roots.count)
         loop_stop(&c->h->loop);
 }
 
@@ -268,32 +293,30 @@ static void try_sandbox(check_t *c)
     sb_err_t err = {0};
 
     snprintf(c->packages, sizeof c->packages, "/tmp/sandbox-helper-check.XXXXXX");
-    if (mkdtemp(c->packages) == NULL) {
-        judge(c, SANDBOX, CHECK_UNUSABLE, strerror(errno), "a writable /tmp");
+    int errnum = mkdtemp(c->packages) != NULL ? 0 : errno;
+    helper_find_runtimes(h, c->packages);
+    if (errnum != 0) {
+        judge(c, SANDBOX, CHECK_UNUSABLE, strerror(errnum), "a writable /tmp");
         return;
     }
-    helper_stage_config(h, c->packages);
-    if (stagelink_init(&h->stage, &h->loop, "sandbox-stage", &h->stage_config, on_link, c, &err) !=
-            SB_OK ||
-        stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, c,
-                       &err) != SB_OK) {
+    if (helper_init_programs(h, on_link, c, &err) != SB_OK) {
         judge(c, SANDBOX, CHECK_UNUSABLE, err.message, "install all three programs");
         rmdir(c->packages);
         return;
     }
-    stagelink_start(&h->stage);
-    stagelink_start(&h->packer);
+    helper_start_programs(h);
     loop_run(&h->loop);
-    stagelink_close(&h->stage);
+    for (size_t i = 0; i < h->roots.count; i++)
+        stagelink_close(&h->roots.root[i].stage);
     stagelink_close(&h->packer);
     rmdir(c->packages);
 }
 
 static void check_sandbox(check_t *c)
 {
-    static const char *const names[PROGRAMS] = {"sandbox", "packer"};
+    static const char *const names[] = {[PACKER] = "packer", [SANDBOX] = "sandbox"};
 
-    for (int i = 0; i < PROGRAMS; i++) {
+    for (int i = SANDBOX; i >= PACKER; i--) {
         const verdict_t *v = &c->verdicts[i];
         if (v->found[0] != '\0')
             line(c, v->severity, names[i], v->found, v->remedy);
@@ -310,7 +333,6 @@ int check_run(helper_t *h)
     c.h = h;
     setvbuf(stdout, NULL, _IOLBF, 0); /* stdout must be empty when we fork */
     signal(SIGPIPE, SIG_IGN);
-    runtimes_find(&h->config, h->runtimes);
     try_sandbox(&c);
     check_kernel(&c);
     check_identity(&c);

@@ -11,32 +11,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <yaml.h>
 
 #include "../libskillbox/limits.h"
 #include "../libskillbox/units.h"
-
-typedef struct {
-    yaml_document_t *doc;
-    config_t *config;
-    sb_err_t *err;
-} reader_t;
-
-typedef struct key_s config_key_t;
-typedef sb_code_t (*value_fn)(reader_t *r, const config_key_t *key, yaml_node_t *node);
-
-struct key_s {
-    const char *name;
-    value_fn parse;
-    size_t at;               /* offset of the value in config_t */
-    int64_t min, max;        /* numbers; strings: max = size of the array */
-    const config_key_t *sub; /* maps */
-};
+#include "config_internal.h"
 
 #define AT(field)   offsetof(config_t, field)
 #define SIZE(field) (int64_t)sizeof(((config_t *)0)->field)
 
-static const char *const lang_names[STAGE_RUNTIMES] = {"python", "node", "bash"};
+static const char *const lang_names[STAGE_LANGS] = {"python", "node", "bash"};
 
 const char *config_lang_name(enum stage_lang lang)
 {
@@ -45,7 +28,7 @@ const char *config_lang_name(enum stage_lang lang)
 
 bool config_lang_parse(const char *s, size_t len, enum stage_lang *lang)
 {
-    for (int i = 0; i < STAGE_RUNTIMES; i++) {
+    for (int i = 0; i < STAGE_LANGS; i++) {
         if (strlen(lang_names[i]) == len && memcmp(lang_names[i], s, len) == 0) {
             *lang = (enum stage_lang)i;
             return true;
@@ -54,49 +37,35 @@ bool config_lang_parse(const char *s, size_t len, enum stage_lang *lang)
     return false;
 }
 
-bool config_image_find(const config_t *c, const char *key, enum stage_lang *lang)
-{
-    for (size_t i = 0; i < c->nimages; i++) {
-        const char *known = c->images[i].key;
-        size_t len = strlen(known);
-        bool prefix = len > 0 && known[len - 1] == '*';
-        if (prefix ? strncmp(known, key, len - 1) == 0 : strcmp(known, key) == 0) {
-            *lang = c->images[i].lang;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- values ---- */
 
-static int line_of(const yaml_node_t *node)
+int config_line(const yaml_node_t *node)
 {
     return (int)node->start_mark.line + 1;
 }
 
-static void *field(reader_t *r, const config_key_t *key)
+static void *field(config_reader_t *r, const config_key_t *key)
 {
-    return (char *)r->config + key->at;
+    return (char *)r->base + key->at;
 }
 
-static sb_code_t scalar(reader_t *r, const char *name, const yaml_node_t *node, const char **s,
-                        size_t *len)
+sb_code_t config_scalar(config_reader_t *r, const char *name, const yaml_node_t *node,
+                        const char **s, size_t *len)
 {
     if (node->type != YAML_SCALAR_NODE)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a single value", name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be a single value", name);
     *s = (const char *)node->data.scalar.value;
     *len = node->data.scalar.length;
     if (memchr(*s, '\0', *len) != NULL)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s holds a NUL byte", name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s holds a NUL byte", name);
     return SB_OK;
 }
 
-static sb_code_t in_range(reader_t *r, const config_key_t *key, const yaml_node_t *node, int64_t v,
-                          const char *unit)
+static sb_code_t in_range(config_reader_t *r, const config_key_t *key, const yaml_node_t *node,
+                          int64_t v, const char *unit)
 {
     if (v < key->min || v > key->max)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node),
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
                          "%s is out of range: it must be from %lld to %lld%s", key->name,
                          (long long)key->min, (long long)key->max, unit);
     memcpy(field(r, key), &v, sizeof v);
@@ -113,141 +82,136 @@ static sb_code_t parse_int(const char *s, size_t len, int base, int64_t *v)
     return *end == '\0' ? SB_OK : SB_EINVAL;
 }
 
-static sb_code_t value_number(reader_t *r, const config_key_t *key, yaml_node_t *node)
+sb_code_t config_number(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
     int64_t v;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (parse_int(s, len, 10, &v) != SB_OK)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a whole number", key->name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be a whole number",
+                         key->name);
     return in_range(r, key, node, v, "");
 }
 
-static sb_code_t value_mode(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_mode(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
     int64_t v;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (parse_int(s, len, 8, &v) != SB_OK || v < key->min || v > key->max)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node),
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
                          "%s must be an octal file mode up to %04llo", key->name,
                          (unsigned long long)key->max);
     memcpy(field(r, key), &v, sizeof v);
     return SB_OK;
 }
 
-static sb_code_t value_duration(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_duration(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
     int64_t v;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (sb_duration_parse(s, len, &v, NULL) != SB_OK)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node),
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
                          "%s must be a duration like 500ms, 30s or 1m30s", key->name);
     return in_range(r, key, node, v, " milliseconds");
 }
 
-static sb_code_t value_bytes(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_bytes(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
     int64_t v;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (sb_memory_parse(s, len, &v, NULL) != SB_OK)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node),
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
                          "%s must be a size like 256Mi, 1G or 1048576", key->name);
     return in_range(r, key, node, v, " bytes");
 }
 
-static sb_code_t value_cpu(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_cpu(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
     int32_t milli;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (sb_cpu_parse(s, len, &milli, NULL) != SB_OK)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node),
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
                          "%s must be a number of cores like 0.5, 2 or 500m", key->name);
     return in_range(r, key, node, milli, " thousandths of a core");
 }
 
-static sb_code_t value_bool(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_bool(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (strcmp(s, "true") != 0 && strcmp(s, "false") != 0)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be true or false", key->name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be true or false",
+                         key->name);
     *(bool *)field(r, key) = s[0] == 't';
     return SB_OK;
 }
 
-static sb_code_t value_text(reader_t *r, const config_key_t *key, yaml_node_t *node)
+sb_code_t config_text(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
-    sb_code_t rc = scalar(r, key->name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
 
     if (rc != SB_OK)
         return rc;
     if (len == 0)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s is empty", key->name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s is empty", key->name);
     if ((int64_t)len >= key->max)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s is longer than %lld bytes",
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s is longer than %lld bytes",
                          key->name, (long long)key->max - 1);
     memcpy(field(r, key), s, len + 1);
     return SB_OK;
 }
 
 /* An absolute path without "..", as the stage binds it. */
-static sb_code_t value_path(reader_t *r, const config_key_t *key, yaml_node_t *node)
+sb_code_t config_path(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
-    sb_code_t rc = value_text(r, key, node);
+    sb_code_t rc = config_text(r, key, node);
 
     if (rc != SB_OK)
         return rc;
     const char *s = field(r, key);
     if (s[0] != '/' || strstr(s, "/../") != NULL)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be an absolute path",
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be an absolute path",
                          key->name);
     return SB_OK;
 }
 
-static sb_code_t value_interpreter(reader_t *r, const config_key_t *key, yaml_node_t *node)
-{
-    if (node->type == YAML_SCALAR_NODE && strcmp((char *)node->data.scalar.value, "off") == 0)
-        return value_text(r, key, node);
-    return value_path(r, key, node);
-}
-
 /* One of the words in `words`, whose index is the value. */
-static sb_code_t value_word(reader_t *r, const char *name, const yaml_node_t *node,
-                            const char *const *words, int *index)
+sb_code_t config_word(config_reader_t *r, const char *name, const yaml_node_t *node,
+                      const char *const *words, int *index)
 {
     const char *s;
     size_t len;
-    sb_code_t rc = scalar(r, name, node, &s, &len);
+    sb_code_t rc = config_scalar(r, name, node, &s, &len);
     char list[128] = "";
 
     if (rc != SB_OK)
@@ -260,26 +224,26 @@ static sb_code_t value_word(reader_t *r, const char *name, const yaml_node_t *no
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", words[i]);
     }
-    return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s: \"%.64s\" is none of: %s", name, s,
+    return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s: \"%.64s\" is none of: %s", name, s,
                      list);
 }
 
-static sb_code_t value_cgroup(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_cgroup(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     static const char *const words[] = {"auto", "off", NULL};
     int index;
-    sb_code_t rc = value_word(r, key->name, node, words, &index);
+    sb_code_t rc = config_word(r, key->name, node, words, &index);
 
     if (rc == SB_OK)
         r->config->cgroup = index;
     return rc;
 }
 
-static sb_code_t value_log_level(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_log_level(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     static const char *const words[] = {"error", "warn", "info", "debug", NULL};
     int index;
-    sb_code_t rc = value_word(r, key->name, node, words, &index);
+    sb_code_t rc = config_word(r, key->name, node, words, &index);
 
     if (rc == SB_OK)
         r->config->log_level = index;
@@ -313,42 +277,42 @@ static bool find_user(const char *s, uid_t *uid, gid_t *gid)
     return true;
 }
 
-static sb_code_t value_user(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_user(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     config_t *c = r->config;
-    sb_code_t rc = value_text(r, key, node);
+    sb_code_t rc = config_text(r, key, node);
 
     if (rc != SB_OK)
         return rc;
     if (!find_user(c->user, &c->uid, &c->gid))
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "user: there is no user \"%s\"",
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "user: there is no user \"%s\"",
                          c->user);
     if (c->uid == 0 || c->gid == 0)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node),
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
                          "user: the helper does not run as root or in root's group");
     c->have_user = true;
     return SB_OK;
 }
 
-static sb_code_t value_allow_users(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_allow_users(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     config_t *c = r->config;
 
     if (node->type != YAML_SEQUENCE_NODE)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a list", key->name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be a list", key->name);
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top;
          i++) {
         yaml_node_t *item = yaml_document_get_node(r->doc, *i);
         const char *s;
         size_t len;
-        sb_code_t rc = scalar(r, key->name, item, &s, &len);
+        sb_code_t rc = config_scalar(r, key->name, item, &s, &len);
         if (rc != SB_OK)
             return rc;
         if (c->nallow_users == CONFIG_ALLOW_USERS)
-            return sb_err_at(r->err, SB_EINVAL, line_of(item), "%s has more than %d entries",
+            return sb_err_at(r->err, SB_EINVAL, config_line(item), "%s has more than %d entries",
                              key->name, CONFIG_ALLOW_USERS);
         if (!find_user(s, &c->allow_users[c->nallow_users++], NULL))
-            return sb_err_at(r->err, SB_EINVAL, line_of(item), "%s: there is no user \"%.64s\"",
+            return sb_err_at(r->err, SB_EINVAL, config_line(item), "%s: there is no user \"%.64s\"",
                              key->name, s);
     }
     return SB_OK;
@@ -356,41 +320,46 @@ static sb_code_t value_allow_users(reader_t *r, const config_key_t *key, yaml_no
 
 /* ---- lists and maps ---- */
 
-static sb_code_t value_readonly(reader_t *r, const config_key_t *key, yaml_node_t *node)
+sb_code_t config_paths(config_reader_t *r, const char *name, yaml_node_t *node,
+                       char (*paths)[STAGE_PATH_LEN], size_t *npaths, size_t max)
 {
-    config_t *c = r->config;
+    void *base = r->base;
+    sb_code_t rc = SB_OK;
 
     if (node->type != YAML_SEQUENCE_NODE)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a list", key->name);
-    for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top;
-         i++) {
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be a list", name);
+    for (yaml_node_item_t *i = node->data.sequence.items.start;
+         rc == SB_OK && i < node->data.sequence.items.top; i++) {
+        const config_key_t one = {.name = name, .max = STAGE_PATH_LEN};
         yaml_node_t *item = yaml_document_get_node(r->doc, *i);
-        if (c->nreadonly == STAGE_PATHS)
-            return sb_err_at(r->err, SB_EINVAL, line_of(item), "%s has more than %d entries",
-                             key->name, STAGE_PATHS);
-        config_key_t one = {.name = key->name,
-                            .at = AT(readonly) + c->nreadonly * STAGE_PATH_LEN,
-                            .max = STAGE_PATH_LEN};
-        sb_code_t rc = value_path(r, &one, item);
-        if (rc != SB_OK)
-            return rc;
-        c->nreadonly++;
+        if (*npaths == max)
+            return sb_err_at(r->err, SB_EINVAL, config_line(item), "%s has more than %zu entries",
+                             name, max);
+        r->base = paths[(*npaths)++];
+        rc = config_path(r, &one, item);
+        r->base = base;
     }
-    return SB_OK;
+    return rc;
 }
 
-static sb_code_t value_allow(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_readonly(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    return config_paths(r, key->name, node, r->config->readonly, &r->config->nreadonly,
+                        STAGE_PATHS);
+}
+
+static sb_code_t value_allow(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     static const char *const words[] = {"no_procfs", "no_landlock", "no_cgroup", NULL};
     bool *const flags[] = {&r->config->allow_no_procfs, &r->config->allow_no_landlock,
                            &r->config->allow_no_cgroup};
 
     if (node->type != YAML_SEQUENCE_NODE)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a list", key->name);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be a list", key->name);
     for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top;
          i++) {
         int index;
-        sb_code_t rc = value_word(r, key->name, yaml_document_get_node(r->doc, *i), words, &index);
+        sb_code_t rc = config_word(r, key->name, yaml_document_get_node(r->doc, *i), words, &index);
         if (rc != SB_OK)
             return rc;
         *flags[index] = true;
@@ -398,88 +367,83 @@ static sb_code_t value_allow(reader_t *r, const config_key_t *key, yaml_node_t *
     return SB_OK;
 }
 
-static sb_code_t value_images(reader_t *r, const config_key_t *key, yaml_node_t *node)
+static sb_code_t value_map(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
-    static const char *const words[] = {"python", "node", "bash", NULL};
-    config_t *c = r->config;
-
-    if (node->type != YAML_MAPPING_NODE)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a map", key->name);
-    for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top;
-         p++) {
-        yaml_node_t *name = yaml_document_get_node(r->doc, p->key);
-        const char *s;
-        size_t len;
-        int index;
-        sb_code_t rc = scalar(r, key->name, name, &s, &len);
-        if (rc == SB_OK)
-            rc = value_word(r, key->name, yaml_document_get_node(r->doc, p->value), words, &index);
-        if (rc != SB_OK)
-            return rc;
-        if (c->nimages == CONFIG_IMAGES || len == 0 || len > CONFIG_IMAGE_LEN)
-            return sb_err_at(r->err, SB_EINVAL, line_of(name),
-                             "%s: at most %d keys of 1 to %d bytes", key->name, CONFIG_IMAGES,
-                             CONFIG_IMAGE_LEN);
-        memcpy(c->images[c->nimages].key, s, len + 1);
-        c->images[c->nimages++].lang = (enum stage_lang)index;
-    }
-    return SB_OK;
+    return config_map(r, key->name, key->sub, node);
 }
 
-static sb_code_t read_map(reader_t *r, const char *what, const config_key_t *keys,
-                          yaml_node_t *node);
-
-static sb_code_t value_map(reader_t *r, const config_key_t *key, yaml_node_t *node)
+/* The two keys of a limit, read into the stage_limits_t at key->at. */
+static sb_code_t limit_pair(config_reader_t *r, const config_key_t *key, yaml_node_t *node,
+                            const config_key_t *pair)
 {
-    return read_map(r, key->name, key->sub, node);
+    void *base = r->base;
+
+    r->base = field(r, key);
+    sb_code_t rc = config_map(r, key->name, pair, node);
+    r->base = base;
+    return rc;
 }
 
-static const config_key_t timeout_keys[] = {
-    {"default", value_duration, AT(timeout_default_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
-    {"max", value_duration, AT(timeout_max_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
-    {0}};
-static const config_key_t memory_keys[] = {
-    {"default", value_bytes, AT(memory_default), SB_MEMORY_MIN, 1024 * SB_GIB, NULL},
-    {"max", value_bytes, AT(memory_max), SB_MEMORY_MIN, 1024 * SB_GIB, NULL},
-    {0}};
-static const config_key_t cpu_keys[] = {
-    {"default", value_cpu, AT(cpu_default_milli), SB_CPU_MIN_MILLI, 1024000, NULL},
-    {"max", value_cpu, AT(cpu_max_milli), SB_CPU_MIN_MILLI, 1024000, NULL},
-    {0}};
+#define LIMIT(member) offsetof(stage_limits_t, member)
+
+sb_code_t config_timeout(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    static const config_key_t keys[] = {
+        {"default", value_duration, LIMIT(timeout_default_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
+        {"max", value_duration, LIMIT(timeout_max_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
+        {0}};
+
+    return limit_pair(r, key, node, keys);
+}
+
+sb_code_t config_memory(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    static const config_key_t keys[] = {
+        {"default", value_bytes, LIMIT(memory_default), SB_MEMORY_MIN, 1024 * SB_GIB, NULL},
+        {"max", value_bytes, LIMIT(memory_max), SB_MEMORY_MIN, 1024 * SB_GIB, NULL},
+        {0}};
+
+    return limit_pair(r, key, node, keys);
+}
+
+sb_code_t config_cpu(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    static const config_key_t keys[] = {
+        {"default", value_cpu, LIMIT(cpu_default_milli), SB_CPU_MIN_MILLI, 1024000, NULL},
+        {"max", value_cpu, LIMIT(cpu_max_milli), SB_CPU_MIN_MILLI, 1024000, NULL},
+        {0}};
+
+    return limit_pair(r, key, node, keys);
+}
+
 static const config_key_t limit_keys[] = {
-    {"timeout", value_map, 0, 0, 0, timeout_keys},
-    {"memory", value_map, 0, 0, 0, memory_keys},
-    {"cpu", value_map, 0, 0, 0, cpu_keys},
+    CONFIG_LIMIT_KEYS(AT(limits)),
     {"package", value_bytes, AT(package_bytes), SB_KIB, 4 * SB_GIB, NULL},
     {"unpacked", value_bytes, AT(unpacked_bytes), SB_KIB, 16 * SB_GIB, NULL},
     {"tmp", value_bytes, AT(tmp_bytes), SB_MIB, 1024 * SB_GIB, NULL},
     {"out", value_bytes, AT(out_bytes), SB_MIB, 1024 * SB_GIB, NULL},
     {"work", value_bytes, AT(work_bytes), SB_MIB, 1024 * SB_GIB, NULL},
     {"shm", value_bytes, AT(shm_bytes), SB_MIB, 1024 * SB_GIB, NULL},
-    {"inodes", value_number, AT(inodes), 64, 1000000, NULL},
-    {"nofile", value_number, AT(nofile), 16, 65536, NULL},
-    {"nproc", value_number, AT(nproc), 1, 32768, NULL},
-    {0}};
-static const config_key_t runtime_keys[] = {
-    {"python", value_interpreter, AT(interpreter[STAGE_PYTHON]), 0, STAGE_PATH_LEN, NULL},
-    {"node", value_interpreter, AT(interpreter[STAGE_NODE]), 0, STAGE_PATH_LEN, NULL},
-    {"bash", value_interpreter, AT(interpreter[STAGE_BASH]), 0, STAGE_PATH_LEN, NULL},
+    {"inodes", config_number, AT(inodes), 64, 1000000, NULL},
+    {"nofile", config_number, AT(nofile), 16, 65536, NULL},
+    {"nproc", config_number, AT(nproc), 1, 32768, NULL},
     {0}};
 static const config_key_t top_keys[] = {
-    {"listen", value_text, AT(listen), 0, SIZE(listen), NULL},
+    {"listen", config_text, AT(listen), 0, SIZE(listen), NULL},
     {"socket_mode", value_mode, AT(socket_mode), 0, 0777, NULL},
     {"allow_users", value_allow_users, 0, 0, 0, NULL},
     {"user", value_user, AT(user), 0, SIZE(user), NULL},
-    {"state_dir", value_path, AT(state_dir), 0, SIZE(state_dir), NULL},
-    {"artifacts", value_path, AT(artifacts), 0, SIZE(artifacts), NULL},
-    {"concurrency", value_number, AT(concurrency), 1, CONFIG_CONCURRENCY_MAX, NULL},
-    {"queue", value_number, AT(queue), 0, 4096, NULL},
+    {"state_dir", config_path, AT(state_dir), 0, SIZE(state_dir), NULL},
+    {"artifacts", config_path, AT(artifacts), 0, SIZE(artifacts), NULL},
+    {"concurrency", config_number, AT(concurrency), 1, CONFIG_CONCURRENCY_MAX, NULL},
+    {"queue", config_number, AT(queue), 0, 4096, NULL},
     {"queue_timeout", value_duration, AT(queue_timeout_ms), 1, 3600000, NULL},
     {"stop_timeout", value_duration, AT(stop_timeout_ms), 0, 3600000, NULL},
     {"limits", value_map, 0, 0, 0, limit_keys},
     {"readonly", value_readonly, 0, 0, 0, NULL},
-    {"runtimes", value_map, 0, 0, 0, runtime_keys},
-    {"images", value_images, 0, 0, 0, NULL},
+    {"runtimes", config_runtimes, 0, 0, 0, NULL},
+    {"runtimes_dir", config_path, AT(runtimes_dir), 0, SIZE(runtimes_dir), NULL},
+    {"images", config_images, 0, 0, 0, NULL},
     {"cgroup", value_cgroup, 0, 0, 0, NULL},
     {"exec_writable", value_bool, AT(exec_writable), 0, 0, NULL},
     {"proc_full", value_bool, AT(proc_full), 0, 0, NULL},
@@ -498,13 +462,13 @@ static const config_key_t *find_key(const config_key_t *keys, const char *name, 
     return NULL;
 }
 
-static sb_code_t read_map(reader_t *r, const char *what, const config_key_t *keys,
-                          yaml_node_t *node)
+sb_code_t config_map(config_reader_t *r, const char *what, const config_key_t *keys,
+                     yaml_node_t *node)
 {
     uint32_t seen = 0; /* a bit a key: no table has more than 32 */
 
     if (node->type != YAML_MAPPING_NODE)
-        return sb_err_at(r->err, SB_EINVAL, line_of(node), "%s must be a map", what);
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s must be a map", what);
     for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top;
          p++) {
         yaml_node_t *name = yaml_document_get_node(r->doc, p->key);
@@ -512,15 +476,15 @@ static sb_code_t read_map(reader_t *r, const char *what, const config_key_t *key
         const char *s;
         size_t len;
         int index = 0;
-        sb_code_t rc = scalar(r, "a key", name, &s, &len);
+        sb_code_t rc = config_scalar(r, "a key", name, &s, &len);
         if (rc != SB_OK)
             return rc;
         const config_key_t *key = find_key(keys, s, &index);
         if (key == NULL)
-            return sb_err_at(r->err, SB_EINVAL, line_of(name), "unknown key \"%.64s\" in %s", s,
+            return sb_err_at(r->err, SB_EINVAL, config_line(name), "unknown key \"%.64s\" in %s", s,
                              what);
         if (seen & (1u << index))
-            return sb_err_at(r->err, SB_EINVAL, line_of(name), "\"%.64s\" is given twice", s);
+            return sb_err_at(r->err, SB_EINVAL, config_line(name), "\"%.64s\" is given twice", s);
         seen |= 1u << index;
         rc = key->parse(r, key, value);
         if (rc != SB_OK)
@@ -545,12 +509,9 @@ static void set_defaults(config_t *c)
     c->queue = 64;
     c->queue_timeout_ms = 60000;
     c->stop_timeout_ms = 30000;
-    c->timeout_default_ms = SB_TIMEOUT_DEFAULT_MS;
-    c->timeout_max_ms = SB_TIMEOUT_MAX_MS;
-    c->memory_default = SB_MEMORY_DEFAULT;
-    c->memory_max = SB_MEMORY_MAX;
-    c->cpu_default_milli = SB_CPU_DEFAULT_MILLI;
-    c->cpu_max_milli = SB_CPU_MAX_MILLI;
+    c->limits = (stage_limits_t){SB_TIMEOUT_DEFAULT_MS, SB_TIMEOUT_MAX_MS,    SB_MEMORY_DEFAULT,
+                                 SB_MEMORY_MAX,         SB_CPU_DEFAULT_MILLI, SB_CPU_MAX_MILLI};
+    config_runtimes_defaults(c);
     c->package_bytes = SB_PACKAGE_MAX;
     c->unpacked_bytes = SB_PACKAGE_UNPACKED_MAX;
     c->tmp_bytes = 128 * SB_MIB;
@@ -571,12 +532,13 @@ static sb_code_t check(const config_t *c, sb_err_t *err)
         const char *name, *value;
     } required[] = {
         {"listen", c->listen}, {"state_dir", c->state_dir}, {"artifacts", c->artifacts}};
+    const stage_limits_t *l = &c->limits;
     const struct {
         const char *name;
         int64_t def, max;
-    } pairs[] = {{"timeout", c->timeout_default_ms, c->timeout_max_ms},
-                 {"memory", c->memory_default, c->memory_max},
-                 {"cpu", c->cpu_default_milli, c->cpu_max_milli}};
+    } pairs[] = {{"timeout", l->timeout_default_ms, l->timeout_max_ms},
+                 {"memory", l->memory_default, l->memory_max},
+                 {"cpu", l->cpu_default_milli, l->cpu_max_milli}};
 
     for (size_t i = 0; i < sizeof required / sizeof *required; i++) {
         if (required[i].value[0] == '\0')
@@ -626,10 +588,10 @@ static sb_code_t read_document(const unsigned char *text, size_t len, config_t *
         yaml_parser_delete(&parser);
         return rc;
     }
-    reader_t r = {.doc = &doc, .config = c, .err = err};
+    config_reader_t r = {.doc = &doc, .config = c, .base = c, .err = err};
     yaml_node_t *root = yaml_document_get_root_node(&doc);
     if (root != NULL)
-        rc = read_map(&r, "the file", top_keys, root);
+        rc = config_map(&r, "the file", top_keys, root);
     yaml_document_delete(&doc);
     yaml_parser_delete(&parser);
     return rc;
@@ -648,6 +610,8 @@ sb_code_t config_load(const char *path, config_t *c, sb_err_t *err)
         rc = read_document(text, len, c, err);
     if (rc == SB_OK)
         rc = check(c, err);
+    if (rc == SB_OK)
+        rc = config_runtimes_finish(c, err);
     free(text);
     return rc;
 }

@@ -19,18 +19,28 @@
 #define CONFIG_FILE_MAX        (64 * 1024)
 #define CONFIG_PATH_MAX        1024
 #define CONFIG_ALLOW_USERS     32
-#define CONFIG_IMAGES          32
-#define CONFIG_IMAGE_LEN       128
+#define CONFIG_RUNTIME_PATHS   8
+#define CONFIG_ROOTS           16  /* different roots, each with a sandbox-stage of its own */
 #define CONFIG_CONCURRENCY_MAX 128 /* what fits into one socket buffer of requests to the stage */
 
 typedef enum { CGROUP_AUTO, CGROUP_OFF } config_cgroup_t;
 
-/* An image key packages may ask for, and the language whose interpreter serves it.
- * A trailing '*' matches any rest. */
+/* One interpreter in one root.  The first STAGE_LANGS are the languages' own: what runs a package
+ * that names no image. */
 typedef struct {
-    char key[CONFIG_IMAGE_LEN + 1];
+    char name[STAGE_IMAGE_MAX + 1]; /* its first image key, or the language */
     enum stage_lang lang;
-} config_image_t;
+    char root[STAGE_PATH_LEN];        /* "" = the host's /usr */
+    char interpreter[STAGE_PATH_LEN]; /* "" = look for it in the root; "off" = not offered */
+    char readonly[CONFIG_RUNTIME_PATHS][STAGE_PATH_LEN]; /* beside `readonly`, which is the host
+                                                            root's only */
+    size_t nreadonly;
+    char env[STAGE_ENV_BYTES]; /* as in stage_runtime_t */
+    size_t env_len;
+    stage_limits_t limits; /* complete once the file was read */
+    int64_t warm;          /* sandboxes kept waiting, for roots that are not the host's */
+    int line;              /* in the file; 0: not from it */
+} config_runtime_t;
 
 typedef struct {
     char listen[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -49,9 +59,7 @@ typedef struct {
     int64_t queue_timeout_ms;
     int64_t stop_timeout_ms;
 
-    int64_t timeout_default_ms, timeout_max_ms;
-    int64_t memory_default, memory_max;
-    int64_t cpu_default_milli, cpu_max_milli;
+    stage_limits_t limits;
     int64_t package_bytes;  /* an upload's body */
     int64_t unpacked_bytes; /* a package unpacked */
     int64_t tmp_bytes, out_bytes, work_bytes, shm_bytes;
@@ -61,9 +69,10 @@ typedef struct {
 
     char readonly[STAGE_PATHS][STAGE_PATH_LEN];
     size_t nreadonly;
-    /* "" = look for it on the host; "off" = not offered */
-    char interpreter[STAGE_RUNTIMES][STAGE_PATH_LEN];
-    config_image_t images[CONFIG_IMAGES];
+    char runtimes_dir[STAGE_PATH_LEN - 80]; /* where imported images are; "" = nowhere */
+    config_runtime_t runtimes[STAGE_RUNTIMES];
+    size_t nruntimes; /* STAGE_LANGS at least */
+    stage_image_t images[STAGE_IMAGES];
     size_t nimages;
 
     int64_t cgroup; /* config_cgroup_t */
@@ -84,7 +93,7 @@ sb_code_t config_load(const char *path, config_t *c, sb_err_t *err);
 const char *config_lang_name(enum stage_lang lang);
 bool config_lang_parse(const char *s, size_t len, enum stage_lang *lang);
 
-/* Which language's interpreter serves that image key; false: not listed. */
-bool config_image_find(const config_t *c, const char *key, enum stage_lang *lang);
+/* Adds an image key for a runtime; false: there is no room, or the key does not fit. */
+bool config_image_add(config_t *c, const char *key, size_t len, size_t runtime);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "intake.h"
 #include "job.h"
+#include "log.h"
 
 void helper_dispatch(helper_t *h)
 {
@@ -21,7 +22,7 @@ void helper_ended(helper_t *h)
 
 bool helper_available(const helper_t *h, char *reason, size_t len)
 {
-    const stagelink_t *links[] = {&h->stage, &h->packer};
+    const stagelink_t *links[] = {&h->roots.root[ROOT_HOST].stage, &h->packer};
 
     if (h->stopping) {
         snprintf(reason, len, "the sandbox helper is stopping");
@@ -39,7 +40,7 @@ bool helper_available(const helper_t *h, char *reason, size_t len)
 
 void helper_tier(const helper_t *h, char *out, size_t len)
 {
-    uint32_t missing = h->stage.hello.missing;
+    uint32_t missing = h->roots.root[ROOT_HOST].stage.hello.missing;
     const char *parts[3];
     int n = 0;
 
@@ -54,27 +55,52 @@ void helper_tier(const helper_t *h, char *out, size_t len)
              n > 2 ? parts[2] : "");
 }
 
-void helper_stage_config(helper_t *h, const char *packages)
+void helper_find_runtimes(helper_t *h, const char *packages)
 {
-    const config_t *c = &h->config;
-    stage_config_t *s = &h->stage_config;
+    sb_err_t err = {0};
 
-    memset(s, 0, sizeof *s);
-    s->magic = STAGE_MAGIC;
-    s->size = sizeof *s;
-    snprintf(s->packages, sizeof s->packages, "%s", packages);
-    for (int i = 0; i < STAGE_RUNTIMES; i++)
-        memcpy(s->interpreter[i], h->runtimes[i].path, sizeof s->interpreter[i]);
-    memcpy(s->readonly, c->readonly, sizeof s->readonly);
-    s->tmp_bytes = (uint64_t)c->tmp_bytes;
-    s->out_bytes = (uint64_t)c->out_bytes;
-    s->work_bytes = (uint64_t)c->work_bytes;
-    s->shm_bytes = (uint64_t)c->shm_bytes;
-    s->inodes = (uint32_t)c->inodes;
-    s->exec_writable = c->exec_writable;
-    s->proc_full = c->proc_full;
-    s->allow_no_proc = c->allow_no_procfs;
-    s->allow_no_landlock = c->allow_no_landlock;
-    s->nofile = (uint32_t)c->nofile;
-    s->nproc = (uint32_t)c->nproc;
+    if (runtimes_scan(&h->config, &err) != SB_OK)
+        log_event(LOG_WARN, "not all imported runtimes are offered", "reason", err.message);
+    runtimes_find(&h->config, h->runtimes);
+    roots_make(&h->roots, &h->config, h->runtimes, packages);
+}
+
+sb_code_t helper_init_programs(helper_t *h, void (*on_change)(void *ctx, stagelink_t *link),
+                               void *ctx, sb_err_t *err)
+{
+    sb_code_t rc = stagelink_init(&h->packer, &h->loop, "sandbox-packer",
+                                  &h->roots.root[ROOT_HOST].config, on_change, ctx, err);
+
+    for (size_t i = 0; rc == SB_OK && i < h->roots.count; i++) {
+        root_t *root = &h->roots.root[i];
+        rc = stagelink_init(&root->stage, &h->loop, "sandbox-stage", &root->config, on_change, ctx,
+                            err);
+        root->stage.one_try = i != ROOT_HOST;
+    }
+    return rc;
+}
+
+void helper_start_programs(helper_t *h)
+{
+    for (size_t i = 0; i < h->roots.count; i++)
+        stagelink_start(&h->roots.root[i].stage);
+    stagelink_start(&h->packer);
+}
+
+root_t *helper_root_of(helper_t *h, const stagelink_t *link)
+{
+    for (size_t i = 0; i < h->roots.count; i++) {
+        if (&h->roots.root[i].stage == link)
+            return &h->roots.root[i];
+    }
+    return NULL;
+}
+
+const char *helper_runtime_missing(const helper_t *h, size_t runtime)
+{
+    const stagelink_t *stage = &h->roots.root[h->roots.of[runtime]].stage;
+
+    if (!runtime_offered(&h->runtimes[runtime]))
+        return h->runtimes[runtime].reason;
+    return stage->given_up ? stage->down_reason : NULL;
 }

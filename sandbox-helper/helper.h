@@ -15,11 +15,11 @@
 #include "connection.h"
 #include "loop.h"
 #include "queue.h"
+#include "root.h"
 #include "runtime.h"
 #include "server.h"
 #include "stagelink.h"
 #include "state.h"
-#include "warm.h"
 
 struct job_s;
 struct intake_s;
@@ -30,10 +30,9 @@ typedef struct helper_s {
     state_t state;
     cgroups_t cgroups;
     runtime_t runtimes[STAGE_RUNTIMES];
-    stage_config_t stage_config;
-    stagelink_t stage, packer;
+    roots_t roots;
+    stagelink_t packer;
     collectors_t collectors;
-    warm_t sandboxes;
     server_t server;
 
     queue_t runs, intakes;
@@ -60,7 +59,22 @@ bool helper_available(const helper_t *h, char *reason, size_t len);
 /* "full", "full without cgroup", ... */
 void helper_tier(const helper_t *h, char *out, size_t len);
 
-/* What both programs are told (stage.h); h->config and h->runtimes are there. */
-void helper_stage_config(helper_t *h, const char *packages);
+/* The program that makes sandboxes with the host's root: nothing works without it. */
+static inline stagelink_t *helper_stage(helper_t *h)
+{
+    return &h->roots.root[ROOT_HOST].stage;
+}
+
+/* Finds the runtimes and their roots; h->config is there.  packages: the folder stages show. */
+void helper_find_runtimes(helper_t *h, const char *packages);
+/* Prepares the links to all programs; both are started by helper_start_programs(). */
+sb_code_t helper_init_programs(helper_t *h, void (*on_change)(void *ctx, stagelink_t *link),
+                               void *ctx, sb_err_t *err);
+void helper_start_programs(helper_t *h);
+/* The root whose stage that is; NULL: it is the packer. */
+root_t *helper_root_of(helper_t *h, const stagelink_t *link);
+
+/* NULL: that runtime can run here; else why not. */
+const char *helper_runtime_missing(const helper_t *h, size_t runtime);
 
 #endif

@@ -348,12 +348,6 @@ static sb_code_t start(intake_t *in, sb_err_t *err)
     stage_request_t q = {
         .kind = STAGE_INTAKE,
         .package_max = (uint64_t)c->unpacked_bytes,
-        .timeout_default_ms = c->timeout_default_ms,
-        .timeout_max_ms = c->timeout_max_ms,
-        .memory_default = c->memory_default,
-        .memory_max = c->memory_max,
-        .cpu_default_milli = (int32_t)c->cpu_default_milli,
-        .cpu_max_milli = (int32_t)c->cpu_max_milli,
     };
     sb_code_t rc = state_staging_make(&in->h->state, in->staging, &in->staging_fd, err);
 

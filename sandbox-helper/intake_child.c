@@ -22,6 +22,7 @@
 #include "../libskillbox/multipart.h"
 #include "../libskillbox/package.h"
 #include "confine.h"
+#include "image.h"
 #include "landlock.h"
 #include "seal.h"
 #include "sys.h"
@@ -39,6 +40,7 @@
 typedef struct {
     int status, package, staging, answer;
     const stage_request_t *request;
+    const stage_config_t *config;
     const unsigned char *body; /* the upload as it came */
     size_t body_len;
     sb_package_t pkg;
@@ -124,20 +126,47 @@ static int make_tree(intake_t *in)
     return fd;
 }
 
+static int number_of(const char *lang)
+{
+    static const char *const langs[STAGE_LANGS] = {"python", "node", "bash"};
+
+    for (int i = 0; lang != NULL && i < STAGE_LANGS; i++) {
+        if (strcmp(langs[i], lang) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* sb_manifest_limits_t.of: the operator's words for the runtime that will run the package. */
+static bool limits_of(const void *ctx, const char *image, const char *lang,
+                      sb_manifest_limits_t *limits)
+{
+    const stage_config_t *config = ctx;
+    int number = number_of(lang);
+    int own = number < 0 ? STAGE_PYTHON : number;
+    int runtime = own;
+
+    if (image[0] != '\0') {
+        runtime = image_find(config->images, config->nimages, image, number, NULL);
+    }
+    const stage_limits_t *l = &config->runtimes[runtime < 0 ? own : runtime].limits;
+
+    limits->timeout_default_ms = l->timeout_default_ms;
+    limits->timeout_max_ms = l->timeout_max_ms;
+    limits->memory_default = l->memory_default;
+    limits->memory_max = l->memory_max;
+    limits->cpu_default_milli = (int32_t)l->cpu_default_milli;
+    limits->cpu_max_milli = (int32_t)l->cpu_max_milli;
+    return runtime >= 0;
+}
+
 static sb_code_t unpack(intake_t *in, int tree, sb_err_t *err)
 {
     const stage_request_t *rq = in->request;
     const sb_package_limits_t limits = {
         .unpacked_max = (int64_t)rq->package_max,
-        .manifest =
-            {
-                .timeout_default_ms = rq->timeout_default_ms,
-                .timeout_max_ms = rq->timeout_max_ms,
-                .memory_default = rq->memory_default,
-                .memory_max = rq->memory_max,
-                .cpu_default_milli = rq->cpu_default_milli,
-                .cpu_max_milli = rq->cpu_max_milli,
-            },
+        .manifest = {.of = limits_of, .ctx = in->config},
     };
     const unsigned char *zip = in->body;
     size_t len = in->body_len;
@@ -222,12 +251,14 @@ static void answer_refused(intake_t *in, const sb_err_t *err)
     write_answer(in, b.data, b.len);
 }
 
-void intake_child(const stage_request_t *request, const int *fds, int nfds)
+void intake_child(const stage_config_t *config, const stage_request_t *request, const int *fds,
+                  int nfds)
 {
     static intake_t in; /* static: zero, and off the stack */
     sb_err_t err = {.code = SB_OK};
     int tree;
 
+    in.config = config;
     in.request = request;
     confine(&in, fds, nfds);
     map_body(&in);

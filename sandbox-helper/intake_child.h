@@ -8,7 +8,7 @@
 #include "stage.h"
 
 /* The life of an intake child; fds as stage.h says for STAGE_INTAKE. */
-void intake_child(const stage_request_t *request, const int *fds, int nfds)
-    __attribute__((noreturn));
+void intake_child(const stage_config_t *config, const stage_request_t *request, const int *fds,
+                  int nfds) __attribute__((noreturn));
 
 #endif

@@ -103,18 +103,22 @@ void job_free(job_t *job)
 static const char *refusal(helper_t *h, const request_t *r, int *status, const char **slug,
                            char *text, size_t len)
 {
-    const runtime_t *runtime = &h->runtimes[r->lang];
+    const char *missing = helper_runtime_missing(h, r->runtime);
 
     if (h->stopping) {
         *status = 503;
         *slug = "overloaded";
         return "The sandbox helper is stopping.";
     }
-    if (!runtime_offered(runtime)) {
+    if (missing != NULL) {
         *status = 409;
         *slug = "skill_not_available";
-        snprintf(text, len, "This host has no %s runtime: %s.", config_lang_name(r->lang),
-                 runtime->reason);
+        if (r->image[0] == '\0')
+            snprintf(text, len, "This host has no %s runtime: %s.", config_lang_name(r->lang),
+                     missing);
+        else
+            snprintf(text, len, "The runtime image \"%.128s\" can't be used on this host.",
+                     r->image);
         return text;
     }
     if (!state_has_package(&h->state, r->digest)) {
@@ -259,6 +263,7 @@ static stage_request_t run_request(const job_t *job)
     stage_request_t q = {
         .kind = STAGE_RUN,
         .lang = r->lang,
+        .runtime = (uint32_t)r->runtime,
         .mode = r->mode,
         /* A second more: the wall clock is to win, and says more. */
         .cpu_seconds = (uint32_t)((r->timeout_ms + 999) / 1000 * cores + 1),
@@ -278,6 +283,19 @@ static stage_request_t run_request(const job_t *job)
     return q;
 }
 
+static root_t *root_of(const job_t *job)
+{
+    return &job->h->roots.root[job->h->roots.of[job->req.runtime]];
+}
+
+/* One whose stage is gone for good is started, and fails. */
+bool job_can_start(const void *owner)
+{
+    const stagelink_t *stage = &root_of(owner)->stage;
+
+    return stage->state == LINK_READY || stage->given_up;
+}
+
 /* Sandboxes that waited may have died since: then the next one, or a new one. */
 static sb_code_t send_run(job_t *job, const int *fds, int nfds, int ncgroups, sb_err_t *err)
 {
@@ -286,7 +304,7 @@ static sb_code_t send_run(job_t *job, const int *fds, int nfds, int ncgroups, sb
     run.magic = STAGE_MAGIC;
     run.ncgroups = (uint32_t)ncgroups;
     for (int i = 0; i <= WARM_MAX; i++) {
-        sb_code_t rc = warm_take(&job->h->sandboxes, &job->child, &job_child_ops, job, err);
+        sb_code_t rc = warm_take(&root_of(job)->sandboxes, &job->child, &job_child_ops, job, err);
 
         if (rc != SB_OK)
             return rc;

@@ -27,6 +27,9 @@ void job_stop(job_t *job);
 /* Refuses one that waits, for its turn or for its STDIN; false: it runs already. */
 bool job_refuse_waiting(job_t *job, const char *message);
 
+/* For queue_next(): is the program there that makes its sandbox? */
+bool job_can_start(const void *job);
+
 job_t *job_next(const job_t *job); /* in helper_t.jobs */
 
 #endif

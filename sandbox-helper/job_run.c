@@ -122,7 +122,7 @@ static void on_timer(void *ctx)
         if (!job->killed)
             job_kill(job);
         else /* SIGKILL has not helped: only the stage's own end can */
-            stagelink_restart(&job->h->stage, "a sandbox could not be killed");
+            stagelink_restart(job->child.link, "a sandbox could not be killed");
         break;
     default:
         break;

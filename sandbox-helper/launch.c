@@ -24,8 +24,9 @@
 #define SEARCH_PATH "/usr/local/bin:/usr/bin:/bin"
 
 enum {
-    ENV_OWN = 16, /* variables of ours, at most */
-    ARGV_OWN = 4, /* interpreter, -m, target, NULL */
+    ENV_OWN = 16,                       /* variables of ours, at most */
+    ENV_OPERATOR = STAGE_ENV_BYTES / 3, /* "A=" and its NUL is the shortest */
+    ARGV_OWN = 4,                       /* interpreter, -m, target, NULL */
     FD_AFTER_STDIO = 3
 };
 
@@ -34,7 +35,7 @@ typedef struct {
     int to_init;
     job_t job;
     char *argv[ARGV_OWN + SB_ARGS_MAX];
-    char *env[ENV_OWN + SB_ENV_MAX + 1];
+    char *env[ENV_OWN + SB_ENV_MAX + ENV_OPERATOR + 1];
     size_t nenv;
     char text[JOB_TEXT];
 } launch_t;
@@ -118,24 +119,48 @@ static int put_instructions(launch_t *l)
     return put_env_file(l, "SKILL_INSTRUCTIONS", l->run->instructions, 0, (uint64_t)st.st_size);
 }
 
+static const stage_runtime_t *own_runtime(const launch_t *l)
+{
+    return &l->run->stage->config.runtimes[l->run->request->runtime];
+}
+
+/* path begins and ends with a colon. */
+static void add_to_path(char *path, size_t size, const char *interpreter)
+{
+    const char *slash = strrchr(interpreter, '/');
+    size_t len = strlen(path);
+    char folder[STAGE_PATH_LEN + 3];
+
+    if (slash == NULL)
+        return;
+    snprintf(folder, sizeof(folder), ":%.*s:", (int)(slash - interpreter), interpreter);
+    if (strstr(path, folder) == NULL)
+        snprintf(path + len, size - len, "%s", folder + 1);
+}
+
 /* Interpreters outside the usual folders are found as well. */
 static int put_path(launch_t *l)
 {
-    char path[sizeof("PATH=" SEARCH_PATH) + STAGE_RUNTIMES * (STAGE_PATH_LEN + 1)];
-    size_t len = (size_t)snprintf(path, sizeof(path), "PATH=" SEARCH_PATH);
+    char path[sizeof(":" SEARCH_PATH ":") + (STAGE_LANGS + 1) * (STAGE_PATH_LEN + 1)];
 
-    for (size_t i = 0; i < STAGE_RUNTIMES; i++) {
-        const char *interpreter = l->run->stage->config.interpreter[i];
-        const char *slash = strrchr(interpreter, '/');
-        char folder[STAGE_PATH_LEN + 2];
+    snprintf(path, sizeof(path), ":" SEARCH_PATH ":");
+    add_to_path(path, sizeof(path), own_runtime(l)->interpreter);
+    for (size_t i = 0; i < STAGE_LANGS; i++)
+        add_to_path(path, sizeof(path), l->run->stage->config.runtimes[i].interpreter);
+    path[strlen(path) - 1] = '\0';
+    return put_env(l, join("PATH", path + 1));
+}
 
-        if (slash == NULL)
-            continue;
-        snprintf(folder, sizeof(folder), ":%.*s", (int)(slash - interpreter), interpreter);
-        if (strstr(":" SEARCH_PATH, folder) == NULL)
-            len += (size_t)snprintf(path + len, sizeof(path) - len, "%s", folder);
-    }
-    return put_env(l, strdup(path));
+/* The operator's variables for this runtime: behind the caller's, so that they are fixed.  None is
+ * one of ours: the configuration refuses those. */
+static int put_runtime_env(launch_t *l)
+{
+    const char *end = own_runtime(l)->env + STAGE_ENV_BYTES;
+
+    for (const char *v = own_runtime(l)->env; v < end && *v != '\0'; v += strlen(v) + 1)
+        if (put_env(l, strdup(v)) != 0)
+            return -1;
+    return 0;
 }
 
 static int put_constants(launch_t *l)
@@ -172,7 +197,7 @@ static int make_env(launch_t *l)
         if (put_env(l, join(name, json_string_value(value))) != 0)
             return -1;
     }
-    return 0;
+    return put_runtime_env(l);
 }
 
 /* ---- the command line ---- */
@@ -180,15 +205,14 @@ static int make_env(launch_t *l)
 static int make_argv(launch_t *l)
 {
     const stage_request_t *request = l->run->request;
-    const stage_config_t *config = &l->run->stage->config;
     size_t n = 0;
     char *path;
 
-    if (request->lang >= STAGE_RUNTIMES || config->interpreter[request->lang][0] == '\0') {
+    if (own_runtime(l)->interpreter[0] == '\0') {
         errno = ENOENT;
         return -1;
     }
-    l->argv[n++] = (char *)config->interpreter[request->lang];
+    l->argv[n++] = (char *)own_runtime(l)->interpreter;
     if (request->mode == STAGE_MODULE) {
         l->argv[n++] = (char *)"-m";
         l->argv[n++] = (char *)request->target;

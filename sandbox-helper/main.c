@@ -143,13 +143,40 @@ static void on_dispatch(void *ctx)
     }
     if (h->packer.state != LINK_READY)
         return;
-    while (h->stage.state == LINK_READY && (owner = queue_next(&h->runs)) != NULL)
+    while ((owner = queue_next(&h->runs, job_can_start)) != NULL)
         job_start(owner);
-    while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes)) != NULL)
+    while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes, NULL)) != NULL)
         intake_start(owner);
     collectors_refill(&h->collectors);
     cgroup_prepare(&h->cgroups);
-    warm_refill(&h->sandboxes);
+    for (size_t i = 0; i < h->roots.count; i++)
+        warm_refill(&h->roots.root[i].sandboxes);
+}
+
+/* Those in the root of that stage; NULL: all that packages may name. */
+static void log_missing_runtimes(const helper_t *h, const stagelink_t *stage)
+{
+    for (size_t i = stage == NULL ? STAGE_LANGS : 0; i < h->config.nruntimes; i++) {
+        const char *missing = helper_runtime_missing(h, i);
+
+        if (missing == NULL || (stage != NULL && stage != &h->roots.root[h->roots.of[i]].stage) ||
+            !log_begin(LOG_WARN, "a runtime is not offered"))
+            continue;
+        log_str("runtime", h->config.runtimes[i].name);
+        log_str("lang", config_lang_name(h->config.runtimes[i].lang));
+        log_str("reason", missing);
+        log_end();
+    }
+}
+
+/* Every program has said whether it can work; the host's root and the packer can. */
+static bool settled(const helper_t *h)
+{
+    for (size_t i = 0; i < h->roots.count; i++) {
+        if (h->roots.root[i].stage.state == LINK_STARTING)
+            return false;
+    }
+    return h->roots.root[ROOT_HOST].stage.state == LINK_READY && h->packer.state == LINK_READY;
 }
 
 static void first_ready(helper_t *h)
@@ -177,6 +204,7 @@ static void first_ready(helper_t *h)
         log_int("concurrency", h->config.concurrency);
         log_end();
     }
+    log_missing_runtimes(h, NULL);
 }
 
 static void on_link(void *ctx, stagelink_t *link)
@@ -187,7 +215,9 @@ static void on_link(void *ctx, stagelink_t *link)
         log_str("program", link->name);
         log_end();
     }
-    if (link->state == LINK_DOWN && !h->ready) {
+    if (link->given_up && h->ready)
+        log_missing_runtimes(h, link);
+    if (link->state == LINK_DOWN && !h->ready && !link->one_try) {
         if (log_begin(LOG_ERROR, "runs cannot be confined on this host")) {
             log_str("program", link->name);
             log_str("reason", link->down_reason);
@@ -198,7 +228,7 @@ static void on_link(void *ctx, stagelink_t *link)
         loop_stop(&h->loop);
         return;
     }
-    if (!h->ready && h->stage.state == LINK_READY && h->packer.state == LINK_READY)
+    if (!h->ready && settled(h))
         first_ready(h);
     helper_dispatch(h);
 }
@@ -273,14 +303,11 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
     queue_init(&h->runs, (size_t)h->config.queue, (size_t)h->config.concurrency);
     queue_init(&h->intakes, (size_t)h->config.queue, (size_t)h->config.concurrency);
     h->dispatch = (loop_task_t){.fn = on_dispatch, .ctx = h};
-    runtimes_find(&h->config, h->runtimes);
-    helper_stage_config(h, packages);
-    rc = stagelink_init(&h->stage, &h->loop, "sandbox-stage", &h->stage_config, on_link, h, err);
-    if (rc == SB_OK)
-        rc = stagelink_init(&h->packer, &h->loop, "sandbox-packer", &h->stage_config, on_link, h,
-                            err);
+    helper_find_runtimes(h, packages);
+    rc = helper_init_programs(h, on_link, h, err);
     collectors_init(&h->collectors, &h->loop, &h->packer);
-    warm_init(&h->sandboxes, &h->stage, (size_t)h->config.concurrency);
+    for (size_t i = 0; i < h->roots.count; i++)
+        warm_init(&h->roots.root[i].sandboxes, &h->roots.root[i].stage, h->roots.root[i].warm);
     return rc;
 }
 
@@ -288,8 +315,10 @@ static void finish(helper_t *h)
 {
     h->stopping = true;
     server_stop(&h->server, &h->config);
-    warm_close(&h->sandboxes);
-    stagelink_close(&h->stage);
+    for (size_t i = 0; i < h->roots.count; i++) {
+        warm_close(&h->roots.root[i].sandboxes);
+        stagelink_close(&h->roots.root[i].stage);
+    }
     collectors_close(&h->collectors);
     stagelink_close(&h->packer);
     stop_all(h);
@@ -310,8 +339,7 @@ static int serve(helper_t *h)
     if (rc == SB_OK)
         rc = prepare(h, &err);
     if (rc == SB_OK) {
-        stagelink_start(&h->stage);
-        stagelink_start(&h->packer);
+        helper_start_programs(h);
         loop_run(&h->loop);
     } else {
         log_event(LOG_ERROR, "cannot start", "error", err.message);

@@ -56,9 +56,8 @@ int mounts_tmpfs_at(const mounts_tmpfs_t *spec, const char *at)
     return close_with(mnt, -1);
 }
 
-int mounts_bind(const char *from, int to_dirfd, const char *to, uint64_t attr)
+static int attach(int mnt, int to_dirfd, const char *to, uint64_t attr)
 {
-    int mnt = sys_open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | AT_RECURSIVE);
     int rc;
 
     if (mnt < 0)
@@ -67,6 +66,17 @@ int mounts_bind(const char *from, int to_dirfd, const char *to, uint64_t attr)
     if (rc == 0)
         rc = sys_move_mount(mnt, to_dirfd, to);
     return close_with(mnt, rc);
+}
+
+int mounts_bind(const char *from, int to_dirfd, const char *to, uint64_t attr)
+{
+    return attach(sys_open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | AT_RECURSIVE), to_dirfd, to,
+                  attr);
+}
+
+int mounts_bind_one(int from_fd, int to_dirfd, const char *to, uint64_t attr)
+{
+    return attach(sys_open_tree(from_fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE), to_dirfd, to, attr);
 }
 
 int mounts_hide(const char *at)

@@ -37,6 +37,10 @@ int mounts_tmpfs_at(const mounts_tmpfs_t *spec, const char *at);
  */
 int mounts_bind(const char *from, int to_dirfd, const char *to, uint64_t attr);
 
+/* The same of the folder open as from_fd, without what is mounted below it: EINVAL where something
+ * is, since a user namespace may not uncover what such a mount hides. */
+int mounts_bind_one(int from_fd, int to_dirfd, const char *to, uint64_t attr);
+
 /* Covers `at` with an empty, read-only folder: for inherited mounts, which can't be unmounted. */
 int mounts_hide(const char *at);
 

@@ -15,15 +15,18 @@
 #include "report.h"
 #include "warmup.h"
 
+static const stage_config_t *config;
+
 /* Whatever the libraries load or seed at first use must come before the root is empty. */
-static int prepare(const stage_config_t *config, stage_hello_t *hello)
+static int prepare(const stage_config_t *given, stage_hello_t *hello)
 {
     const char *failed = warm_up();
 
+    config = given; /* it stays where it is */
     if (failed != NULL) {
         return report_hello(hello, failed, 0);
     }
-    return confine_nursery(config, hello);
+    return confine_nursery(given, hello);
 }
 
 /*
@@ -41,7 +44,7 @@ child(const stage_request_t *request, const int *fds, int nfds)
 {
     switch (request->kind) {
     case STAGE_INTAKE:
-        intake_child(request, fds, nfds);
+        intake_child(config, request, fds, nfds);
     case STAGE_COLLECT:
         collect_child(fds, nfds);
     default:

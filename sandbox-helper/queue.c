@@ -48,11 +48,15 @@ void queue_remove(queue_t *q, queue_entry_t *e)
     q->waiting--;
 }
 
-void *queue_next(queue_t *q)
+void *queue_next(queue_t *q, bool (*can_start)(const void *owner))
 {
     queue_entry_t *e = q->head.next;
 
-    if (q->running >= q->max_running || e == &q->head)
+    if (q->running >= q->max_running)
+        return NULL;
+    while (e != &q->head && can_start != NULL && !can_start(e->owner))
+        e = e->next;
+    if (e == &q->head)
         return NULL;
     queue_remove(q, e);
     q->running++;

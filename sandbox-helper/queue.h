@@ -28,8 +28,11 @@ bool queue_full(const queue_t *q);
 /* Takes out an entry that waits (idempotent). */
 void queue_remove(queue_t *q, queue_entry_t *e);
 
-/* The owner whose turn it is, now counted as running; NULL: nobody waits or no place is free. */
-void *queue_next(queue_t *q);
+/*
+ * The owner whose turn it is, now counted as running; NULL: nobody waits that can start, or no
+ * place is free.  can_start may be NULL: all can.
+ */
+void *queue_next(queue_t *q, bool (*can_start)(const void *owner));
 /* One that queue_next() gave has ended. */
 void queue_done(queue_t *q);
 /* One that queue_next() gave could not start: it gives its place back and is the next in turn. */

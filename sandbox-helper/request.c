@@ -10,6 +10,7 @@
 #include "../libskillbox/names.h"
 #include "../libskillbox/protocol.h"
 #include "../libskillbox/semver.h"
+#include "image.h"
 
 typedef struct {
     const char *data;
@@ -164,6 +165,7 @@ static sb_code_t take_target(const value_t *values, request_t *r, sb_err_t *err)
 static sb_code_t take_limits(const value_t *values, const config_t *c, request_t *r, sb_err_t *err)
 {
     const int64_t any = INT64_MAX;
+    const stage_limits_t *l = &c->runtimes[r->runtime].limits;
     sb_code_t rc = take_number(values, P_TIMEOUT_MS, SB_TIMEOUT_MIN_MS, any, &r->timeout_ms, err);
 
     if (rc == SB_OK)
@@ -174,27 +176,31 @@ static sb_code_t take_limits(const value_t *values, const config_t *c, request_t
         rc = take_number(values, P_JOB_LENGTH, 0, 2 * SB_INPUT_MAX, &r->job_length, err);
     if (rc != SB_OK)
         return rc;
-    if (r->timeout_ms > c->timeout_max_ms)
-        r->timeout_ms = c->timeout_max_ms;
-    if (r->memory > c->memory_max)
-        r->memory = c->memory_max;
-    if (r->cpu_milli > c->cpu_max_milli)
-        r->cpu_milli = c->cpu_max_milli;
+    if (r->timeout_ms > l->timeout_max_ms)
+        r->timeout_ms = l->timeout_max_ms;
+    if (r->memory > l->memory_max)
+        r->memory = l->memory_max;
+    if (r->cpu_milli > l->cpu_max_milli)
+        r->cpu_milli = l->cpu_max_milli;
     return SB_OK;
 }
 
 static sb_code_t take_image(const value_t *values, const config_t *c, request_t *r, sb_err_t *err)
 {
-    enum stage_lang lang;
-    sb_code_t rc = take_text(values, P_IMAGE, 0, CONFIG_IMAGE_LEN, r->image, err);
+    int other = 0, found;
+    sb_code_t rc = take_text(values, P_IMAGE, 0, STAGE_IMAGE_MAX, r->image, err);
 
+    r->runtime = r->lang;
     if (rc != SB_OK || r->image[0] == '\0')
         return rc;
-    if (!config_image_find(c, r->image, &lang))
+    found = image_find(c->images, c->nimages, r->image, (int)r->lang, &other);
+    if (found == IMAGE_UNKNOWN)
         return sb_err_set(err, SB_EINVAL, "the runtime image \"%s\" is not offered here", r->image);
-    if (lang != r->lang)
+    if (found == IMAGE_OTHER)
         return sb_err_set(err, SB_EINVAL, "the runtime image \"%s\" is for %s, the script is %s",
-                          r->image, config_lang_name(lang), config_lang_name(r->lang));
+                          r->image, config_lang_name((enum stage_lang)other),
+                          config_lang_name(r->lang));
+    r->runtime = (size_t)found;
     return SB_OK;
 }
 

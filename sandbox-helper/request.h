@@ -27,17 +27,18 @@ typedef struct {
     char version[SB_VERSION_MAX + 1];
     char digest[65];
     enum stage_lang lang;
-    char image[CONFIG_IMAGE_LEN + 1];
+    char image[STAGE_IMAGE_MAX + 1];
+    size_t runtime; /* number of the one that serves image and lang */
     enum stage_mode mode;
     char target[SB_PATH_MAX + 1];
-    int64_t timeout_ms, memory, cpu_milli; /* already clamped to the operator's maxima */
+    int64_t timeout_ms, memory, cpu_milli; /* already clamped to the runtime's maxima */
     int64_t job_length;
     char content_type[256];
 } request_t;
 
 /*
  * Parses and checks complete PARAMS content.  SB_EINVAL names the parameter.
- * Limits above the operator's maxima are lowered to them: a manifest was clamped
+ * Limits above the runtime's maxima are lowered to them: a manifest was clamped
  * when it was uploaded, but the operator may have changed his mind since.
  */
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,

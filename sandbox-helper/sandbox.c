@@ -8,7 +8,9 @@
 #include "sandbox.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,8 +75,8 @@ static int step_request(void *ctx)
     if (n < 0)
         return -1;
     if (n != (ssize_t)sizeof(request) || request.magic != STAGE_MAGIC ||
-        request.kind != STAGE_RUN || request.ncgroups > STAGE_FDS_MAX - RUN_FDS ||
-        nfds != RUN_FDS + (int)request.ncgroups) {
+        request.kind != STAGE_RUN || request.runtime >= STAGE_RUNTIMES ||
+        request.ncgroups > STAGE_FDS_MAX - RUN_FDS || nfds != RUN_FDS + (int)request.ncgroups) {
         errno = EPROTO;
         return -1;
     }
@@ -310,19 +312,50 @@ static void add_rule(stage_t *stage, const char *path, uint64_t access)
     rule->access = access;
 }
 
-void sandbox_prepare_rules(stage_t *stage)
+static int add_host_rules(stage_t *stage)
 {
     static const char *const system_dirs[] = {"/bin",   "/sbin",  "/lib",
                                               "/lib32", "/lib64", "/libx32"};
-    const uint64_t own = LL_READ | LL_WRITE | (stage->config.exec_writable ? LL_EXECUTE : 0);
-    const uint64_t device = LL_READ_FILE | LL_WRITE_FILE | LL_TRUNCATE;
     struct stat st;
 
-    add_rule(stage, "/", LL_READ_DIR); /* names only */
     add_rule(stage, "/usr", LL_READ | LL_EXECUTE);
     for (size_t i = 0; i < COUNT(system_dirs); i++)
         if (lstat(system_dirs[i], &st) == 0 && S_ISDIR(st.st_mode))
             add_rule(stage, system_dirs[i], LL_READ | LL_EXECUTE);
+    return 0;
+}
+
+/* The folders right below the root that are not ours: template_image_folders() has put them there
+ * and counted them. */
+static int add_image_rules(stage_t *stage)
+{
+    static char paths[TEMPLATE_IMAGE_DIRS][NAME_MAX + 2];
+    DIR *root = opendir("/");
+    const struct dirent *e;
+    size_t n = 0;
+
+    if (root == NULL)
+        return -1;
+    while ((e = readdir(root)) != NULL && n < TEMPLATE_IMAGE_DIRS) {
+        if (e->d_type != DT_DIR || !template_image_shows(e->d_name))
+            continue;
+        snprintf(paths[n], sizeof(paths[n]), "/%s", e->d_name);
+        add_rule(stage, paths[n++], LL_READ | LL_EXECUTE);
+    }
+    closedir(root);
+    if (access("/" TEMPLATE_IMAGE_ETC, F_OK) == 0)
+        add_rule(stage, "/" TEMPLATE_IMAGE_ETC, LL_READ);
+    return 0;
+}
+
+int sandbox_prepare_rules(stage_t *stage)
+{
+    const uint64_t own = LL_READ | LL_WRITE | (stage->config.exec_writable ? LL_EXECUTE : 0);
+    const uint64_t device = LL_READ_FILE | LL_WRITE_FILE | LL_TRUNCATE;
+
+    add_rule(stage, "/", LL_READ_DIR); /* names only */
+    if ((stage->config.root[0] != '\0' ? add_image_rules(stage) : add_host_rules(stage)) != 0)
+        return -1;
     for (size_t i = 0; i < STAGE_PATHS; i++)
         if (stage->config.readonly[i][0] != '\0')
             add_rule(stage, stage->config.readonly[i], LL_READ | LL_EXECUTE);
@@ -341,6 +374,7 @@ void sandbox_prepare_rules(stage_t *stage)
     add_rule(stage, "/sandbox/scripts", LL_READ | LL_EXECUTE); /* /skill is the same folder */
     add_rule(stage, "/sandbox/out", own);
     add_rule(stage, "/sandbox/work", own);
+    return 0;
 }
 
 /*

@@ -16,8 +16,9 @@
 #include "landlock.h"
 #include "filter.h"
 #include "stage.h"
+#include "template_image.h"
 
-#define STAGE_RULES_MAX (STAGE_PATHS + 24)
+#define STAGE_RULES_MAX (STAGE_PATHS + 24 + TEMPLATE_IMAGE_DIRS)
 
 /* What does not change between runs; made by stage_main before the first. */
 typedef struct {
@@ -55,8 +56,9 @@ typedef struct {
     int instructions;           /* the text for SKILL_INSTRUCTIONS, or -1 */
 } run_t;
 
-/* Fills stage->rules: the same policy that the mounts are, by path.  Once, inside the template. */
-void sandbox_prepare_rules(stage_t *stage);
+/* Fills stage->rules: the same policy that the mounts are, by path.  Once, inside the template.  0,
+ * or -1 with errno. */
+int sandbox_prepare_rules(stage_t *stage);
 
 /* Flags of clone3(2) for a run; its cgroup namespace comes later, inside its cgroups. */
 uint64_t sandbox_clone_flags(void);

@@ -35,7 +35,11 @@
 #define STAGE_MAGIC    0x53424f58u /* "SBOX"; changes with the layout */
 #define STAGE_PATHS    16
 #define STAGE_PATH_LEN 256
-#define STAGE_RUNTIMES 3
+#define STAGE_LANGS    3
+#define STAGE_RUNTIMES 32 /* the first STAGE_LANGS are the languages' own */
+#define STAGE_IMAGES   64
+#define STAGE_IMAGE_MAX 128 /* bytes of an image key */
+#define STAGE_ENV_BYTES 1024
 #define STAGE_FDS_MAX  12
 
 /*
@@ -51,11 +55,36 @@ enum stage_mode { STAGE_ENTRYPOINT, STAGE_SCRIPT, STAGE_MODULE };
 
 /* ---- main -> stage/packer, once ---- */
 
+/* What a run of a runtime gets when its manifest says nothing, and the most it can get. */
+typedef struct {
+    int64_t timeout_default_ms, timeout_max_ms;
+    int64_t memory_default, memory_max;
+    int64_t cpu_default_milli, cpu_max_milli;
+} stage_limits_t;
+
+typedef struct {
+    char interpreter[STAGE_PATH_LEN]; /* path inside the root; "" = not offered, or in another root */
+    char env[STAGE_ENV_BYTES]; /* NAME=value, a NUL behind each, an empty one ends; none that the
+                                  sandbox itself sets */
+    stage_limits_t limits;
+} stage_runtime_t;
+
+/* An image key that packages may ask for; a trailing '*' stands for any rest.  See image.h. */
+typedef struct {
+    char key[STAGE_IMAGE_MAX + 1];
+    uint32_t lang;    /* enum stage_lang */
+    uint32_t runtime; /* number of the runtime that serves it */
+} stage_image_t;
+
 typedef struct {
     uint32_t magic;
     uint32_t size;                 /* sizeof(stage_config_t) */
     char packages[STAGE_PATH_LEN]; /* host folder of unpacked packages (stage only) */
-    char interpreter[STAGE_RUNTIMES][STAGE_PATH_LEN]; /* path inside the root; "" = not offered */
+    char root[STAGE_PATH_LEN]; /* host folder whose content is the root (an unpacked image); "" =
+                                  the host's own /usr */
+    stage_runtime_t runtimes[STAGE_RUNTIMES];
+    stage_image_t images[STAGE_IMAGES]; /* packer only: whose limits a package gets */
+    uint32_t nimages;
     char readonly[STAGE_PATHS][STAGE_PATH_LEN]; /* extra host paths bound read-only at the same
                                                    place, "" = unused */
     uint64_t tmp_bytes; /* size of each run's /tmp, /sandbox/out, /sandbox/work, /dev/shm */
@@ -109,6 +138,7 @@ typedef struct {
     uint32_t ncgroups;
     /* the run, when the struct comes over the status socket */
     uint32_t lang;                /* enum stage_lang */
+    uint32_t runtime;             /* whose interpreter and environment: stage_config_t.runtimes */
     uint32_t mode;                /* enum stage_mode */
     uint32_t cpu_seconds;         /* RLIMIT_CPU (wall limit rounded up, times the cores) */
     uint64_t memory_bytes;        /* RLIMIT_DATA, and cgroup limit set by main */
@@ -119,10 +149,7 @@ typedef struct {
     char target[SB_PATH_MAX + 1]; /* entrypoint or script path, or module name */
     /* STAGE_INTAKE */
     char content_type[256];
-    uint64_t package_max;                       /* unpacked bytes */
-    int64_t timeout_default_ms, timeout_max_ms; /* operator's, for the manifest */
-    int64_t memory_default, memory_max;
-    int32_t cpu_default_milli, cpu_max_milli;
+    uint64_t package_max; /* unpacked bytes */
 } stage_request_t;
 
 /*

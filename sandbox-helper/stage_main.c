@@ -81,7 +81,8 @@ static int prepare(const stage_config_t *config, stage_hello_t *hello)
     json_object_seed(0);
     if (template_enter(&stage.config, &step) != 0)
         return report_hello(hello, step, errno);
-    sandbox_prepare_rules(&stage);
+    if (sandbox_prepare_rules(&stage) != 0)
+        return report_hello(hello, "rules", errno);
     if (give_up(hello) != 0)
         return -1;
     return probe(hello);

@@ -283,6 +283,7 @@ static void on_hello(stagelink_t *l, const stage_hello_t *hello)
         char reason[sizeof l->down_reason];
         snprintf(reason, sizeof reason, "%s: %s", l->hello.failed_step,
                  strerror(l->hello.failed_errno));
+        l->given_up = l->one_try;
         go_down(l, reason);
         return;
     }
@@ -380,7 +381,9 @@ static void go_down(stagelink_t *l, const char *reason)
     l->pause_ms = l->pause_ms == 0 ? PAUSE_FIRST_MS : l->pause_ms * 2;
     if (l->pause_ms > PAUSE_MAX_MS)
         l->pause_ms = PAUSE_MAX_MS;
-    if (!l->closing)
+    if (l->closing || l->given_up)
+        loop_timer_clear(l->loop, &l->timer);
+    else
         loop_timer_set(l->loop, &l->timer, l->pause_ms);
     l->on_change(l->ctx, l);
 }

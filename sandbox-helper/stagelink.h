@@ -65,6 +65,8 @@ struct stagelink_s {
     uint64_t seq;
     int64_t pause_ms, ready_us;
     bool closing;
+    bool one_try;        /* a hello that says no is the end: it is not started again */
+    bool given_up;       /* so it happened */
     stage_hello_t hello; /* the last one */
     char down_reason[128];
     void (*on_change)(void *ctx, stagelink_t *link); /* became READY, or went DOWN */

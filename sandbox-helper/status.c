@@ -6,16 +6,28 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* The languages' own by language, the named ones behind them as a list. */
 static void runtimes_json(const helper_t *h, sb_buf_t *out)
 {
     sb_json_key(out, "runtimes");
     sb_buf_char(out, '{');
-    for (int i = 0; i < STAGE_RUNTIMES; i++) {
-        const runtime_t *r = &h->runtimes[i];
-        sb_json_key_str(out, config_lang_name((enum stage_lang)i),
-                        runtime_offered(r) ? "ok" : r->reason);
+    for (size_t i = 0; i < STAGE_LANGS; i++) {
+        const char *missing = helper_runtime_missing(h, i);
+        sb_json_key_str(out, h->config.runtimes[i].name, missing == NULL ? "ok" : missing);
     }
     sb_buf_char(out, '}');
+    sb_json_key(out, "images");
+    sb_buf_char(out, '[');
+    for (size_t i = STAGE_LANGS; i < h->config.nruntimes; i++) {
+        const config_runtime_t *rt = &h->config.runtimes[i];
+        const char *missing = helper_runtime_missing(h, i);
+        sb_buf_str(out, i > STAGE_LANGS ? ",{" : "{");
+        sb_json_key_str(out, "name", rt->name);
+        sb_json_key_str(out, "lang", config_lang_name(rt->lang));
+        sb_json_key_str(out, "status", missing == NULL ? "ok" : missing);
+        sb_buf_char(out, '}');
+    }
+    sb_buf_char(out, ']');
 }
 
 void status_json(const helper_t *h, sb_buf_t *out)
@@ -23,7 +35,8 @@ void status_json(const helper_t *h, sb_buf_t *out)
     char reason[300] = "", tier[64];
     bool available = helper_available(h, reason, sizeof reason);
     /* No control groups is a tier of its own right; the others took the operator's word. */
-    bool weakened = h->stage.hello.missing & (STAGE_NO_PROC | STAGE_NO_LANDLOCK);
+    bool weakened =
+        h->roots.root[ROOT_HOST].stage.hello.missing & (STAGE_NO_PROC | STAGE_NO_LANDLOCK);
 
     helper_tier(h, tier, sizeof tier);
     sb_buf_char(out, '{');
@@ -41,7 +54,7 @@ void status_json(const helper_t *h, sb_buf_t *out)
     sb_json_key_int(out, "intakes", (int64_t)h->intakes.running);
     sb_json_key_int(out, "runs_total", (int64_t)h->runs_total);
     sb_json_key_int(out, "intakes_total", (int64_t)h->intakes_total);
-    sb_json_key_int(out, "landlock_abi", h->stage.hello.landlock_abi);
+    sb_json_key_int(out, "landlock_abi", h->roots.root[ROOT_HOST].stage.hello.landlock_abi);
     sb_json_key_int(out, "cgroup", h->cgroups.version);
     sb_json_key_str(out, "version", SB_VERSION);
     sb_json_key_int(out, "pid", getpid());

@@ -18,10 +18,11 @@
 #include "mounts.h"
 #include "privileges.h"
 #include "report.h"
+#include "template_image.h"
 
 #define COUNT(array)  (sizeof(array) / sizeof((array)[0]))
-#define ROOT_BYTES    (1024 * 1024)
-#define ROOT_INODES   1024
+#define ROOT_BYTES    (4 * 1024 * 1024)
+#define ROOT_INODES   4096 /* an image's /etc is links: up to 1024 of them */
 #define READ_ONLY     (MOUNTS_BASE | MOUNT_ATTR_RDONLY)
 #define READ_ONLY_BIN (MOUNTS_BASE | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC)
 
@@ -110,10 +111,12 @@ static int step_root(void *ctx)
 
 static int step_skeleton(void *ctx)
 {
-    static const char *const dirs[] = {"usr",  "etc",     "etc/ssl", "dev", "dev/shm",
-                                       "proc", "sandbox", "skill",   "tmp", ".packages"};
+    static const char *const dirs[] = {"etc",     "dev",   "dev/shm", "proc",
+                                       "sandbox", "skill", "tmp",     ".packages"};
     template_t *t = ctx;
 
+    if (t->config->root[0] == '\0' && make_dir(t->root, "usr") != 0)
+        return -1;
     for (size_t i = 0; i < COUNT(dirs); i++)
         if (make_dir(t->root, dirs[i]) != 0)
             return -1;
@@ -138,11 +141,24 @@ static int add_system_dir(const template_t *t, const char *path)
     return symlinkat(target, t->root, path + 1);
 }
 
+/* The entry of the image that is to blame, in the step's name. */
+static int image_step(template_t *t, int (*step)(const char *, int, char *, size_t))
+{
+    char entry[32] = "";
+    int rc = step(t->config->root, t->root, entry, sizeof(entry));
+
+    if (rc != 0)
+        snprintf(t->step, sizeof(t->step), "image%s%s", entry[0] != '\0' ? " entry " : "", entry);
+    return rc;
+}
+
 static int step_system(void *ctx)
 {
     static const char *const dirs[] = {"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
     template_t *t = ctx;
 
+    if (t->config->root[0] != '\0')
+        return image_step(t, template_image_folders);
     for (size_t i = 0; i < COUNT(dirs); i++)
         if (add_system_dir(t, dirs[i]) != 0)
             return -1;
@@ -176,6 +192,10 @@ static int step_etc(void *ctx)
     for (size_t i = 0; i < COUNT(etc_files); i++)
         if (make_file(t->root, etc_files[i].path, etc_files[i].text) != 0)
             return -1;
+    if (t->config->root[0] != '\0')
+        return image_step(t, template_image_etc);
+    if (make_dir(t->root, "etc/ssl") != 0)
+        return -1;
     for (size_t i = 0; i < COUNT(etc_binds); i++)
         if (bind_existing(t, etc_binds[i], etc_binds[i] + 1, READ_ONLY_BIN) < 0)
             return -1;
@@ -330,7 +350,7 @@ static int step_interpreters(void *ctx)
     template_t *t = ctx;
 
     for (size_t i = 0; i < STAGE_RUNTIMES; i++) {
-        const char *path = t->config->interpreter[i];
+        const char *path = t->config->runtimes[i].interpreter;
 
         if (path[0] == '\0' || access(path, X_OK) == 0)
             continue;

@@ -9,7 +9,8 @@
  *                  covers it with its own
  *   /.packages     the host's folder of unpacked packages, read-only; each run covers it
  *   /sandbox /skill /tmp /dev/shm   where a run mounts its own
- * and the operator's extra read-only paths.
+ * and the operator's extra read-only paths.  With an image as root, /usr and the other
+ * folders are the image's, and /etc has what the image's has besides.
  */
 #ifndef SB_TEMPLATE_H
 #define SB_TEMPLATE_H

@@ -12,12 +12,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define LIMITS                                                                                     \
+    {                                                                                              \
+        .limits = {.timeout_max_ms = 1000, .memory_max = 64 * SB_MIB, .cpu_max_milli = 500 }       \
+    }
+
 static const config_t config = {
-    .timeout_max_ms = 1000,
-    .memory_max = 64 * SB_MIB,
-    .cpu_max_milli = 500,
-    .images = {{"python:3*", STAGE_PYTHON}, {"node:20", STAGE_NODE}},
-    .nimages = 2,
+    .runtimes = {LIMITS, LIMITS, LIMITS, LIMITS},
+    .nruntimes = STAGE_LANGS + 1,
+    .images = {{"python:3*", STAGE_PYTHON, STAGE_PYTHON},
+               {"node:20", STAGE_NODE, STAGE_NODE},
+               {"node:2*", STAGE_NODE, STAGE_LANGS}},
+    .nimages = 3,
 };
 
 static void check_printable(const char *s, size_t size)

@@ -89,16 +89,22 @@ def free_ports(count):
 
 
 def to_yaml(value, indent=0):
-    """A dict of dicts, lists and scalars as block YAML; enough for helper.yaml."""
+    """A dict of dicts, lists and scalars as YAML; enough for helper.yaml."""
     pad, lines = "  " * indent, []
     for key, item in value.items():
         if isinstance(item, dict):
             lines += [f"{pad}{key}:", to_yaml(item, indent + 1)]
-        elif isinstance(item, (list, tuple)):
-            lines.append(f"{pad}{key}: [{', '.join(str(i) for i in item)}]")
         elif item is not None:
-            lines.append(f"{pad}{key}: {item}")
+            lines.append(f"{pad}{key}: {to_flow(item)}")
     return "\n".join(lines)
+
+
+def to_flow(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {to_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(to_flow(item) for item in value)}]"
+    return str(value)
 
 
 def merged(base, extra):

@@ -5,6 +5,6 @@ HELPER_TESTS := $(call unit_programs,helper)
 UNIT_TESTS   += $(HELPER_TESTS)
 
 $(HELPER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
-    $(call obj,sandbox-helper,runlog.c queue.c loop.c rmtree.c request.c config.c) $(LIBCORE)
+    $(call obj,sandbox-helper,runlog.c queue.c loop.c rmtree.c request.c config.c config_runtimes.c image.c) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka -lyaml

@@ -38,7 +38,7 @@ static double now_ms(void)
 
 void stage_peer_init(stage_peer_t *p)
 {
-    static const char *const interpreters[STAGE_RUNTIMES] = {"/usr/bin/python3", "/usr/bin/node",
+    static const char *const interpreters[STAGE_LANGS] = {"/usr/bin/python3", "/usr/bin/node",
                                                              "/usr/bin/bash"};
 
     if (geteuid() == 0) {
@@ -62,9 +62,9 @@ void stage_peer_init(stage_peer_t *p)
         .nproc = 64,
     };
     strcpy(p->config.packages, p->dir);
-    for (size_t i = 0; i < STAGE_RUNTIMES; i++)
+    for (size_t i = 0; i < STAGE_LANGS; i++)
         if (access(interpreters[i], X_OK) == 0)
-            strcpy(p->config.interpreter[i], interpreters[i]);
+            strcpy(p->config.runtimes[i].interpreter, interpreters[i]);
     p->sock = -1;
 }
 
@@ -226,6 +226,7 @@ static void fill_request(const stage_peer_t *p, const stage_run_t *run, stage_re
     request->kind = STAGE_RUN;
     request->seq = p->seq;
     request->lang = run->lang;
+    request->runtime = run->lang; /* the language's own */
     request->mode = run->mode;
     request->ncgroups = run->ncgroups;
     request->cpu_seconds = run->cpu_seconds ? run->cpu_seconds : 30;

@@ -98,12 +98,12 @@ static void the_queue_is_first_come_first_served_and_bounded(void **state)
         assert_true(queue_push(&q, &e[i], &owners[i]));
     assert_false(queue_push(&q, &e[5], &owners[5]));
     for (int i = 0; i < 3; i++)
-        assert_ptr_equal(queue_next(&q), &owners[i]);
-    assert_null(queue_next(&q)); /* no place free */
+        assert_ptr_equal(queue_next(&q, NULL), &owners[i]);
+    assert_null(queue_next(&q, NULL)); /* no place free */
     queue_remove(&q, &e[3]);
     queue_remove(&q, &e[3]); /* idempotent */
     queue_done(&q);
-    assert_ptr_equal(queue_next(&q), &owners[4]);
+    assert_ptr_equal(queue_next(&q, NULL), &owners[4]);
     assert_int_equal(q.running, 3);
     assert_int_equal(q.waiting, 0);
 }
@@ -117,9 +117,28 @@ static void one_that_could_not_start_is_the_next_in_turn(void **state)
     queue_init(&q, 4, 1);
     assert_true(queue_push(&q, &e[0], &owners[0]));
     assert_true(queue_push(&q, &e[1], &owners[1]));
-    assert_ptr_equal(queue_next(&q), &owners[0]);
+    assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
     queue_return(&q, &e[0]);
-    assert_ptr_equal(queue_next(&q), &owners[0]);
+    assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
+}
+
+static bool is_not_seven(const void *owner)
+{
+    return *(const int *)owner != 7;
+}
+
+static void one_that_cannot_start_lets_others_pass_and_keeps_its_turn(void **state)
+{
+    queue_t q;
+    queue_entry_t e[2] = {0};
+    int owners[2] = {7, 8};
+
+    queue_init(&q, 4, 2);
+    assert_true(queue_push(&q, &e[0], &owners[0]));
+    assert_true(queue_push(&q, &e[1], &owners[1]));
+    assert_ptr_equal(queue_next(&q, is_not_seven), &owners[1]);
+    assert_null(queue_next(&q, is_not_seven));
+    assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
 }
 
 /* ---- loop ---- */
@@ -294,7 +313,12 @@ static void good_params(sb_buf_t *b)
 
 static config_t limits(void)
 {
-    return (config_t){.timeout_max_ms = 60000, .memory_max = SB_GIB, .cpu_max_milli = 4000};
+    config_t c = {.nruntimes = STAGE_LANGS};
+
+    for (int i = 0; i < STAGE_LANGS; i++)
+        c.runtimes[i].limits = (stage_limits_t){
+            .timeout_max_ms = 60000, .memory_max = SB_GIB, .cpu_max_milli = 4000};
+    return c;
 }
 
 static void a_run_is_understood_lowered_to_the_limits_and_its_id_made_canonical(void **state)
@@ -338,6 +362,7 @@ int main(void)
         cmocka_unit_test(a_log_of_the_limit_is_whole_and_one_byte_more_is_marked),
         cmocka_unit_test(the_queue_is_first_come_first_served_and_bounded),
         cmocka_unit_test(one_that_could_not_start_is_the_next_in_turn),
+        cmocka_unit_test(one_that_cannot_start_lets_others_pass_and_keeps_its_turn),
         cmocka_unit_test(timers_fire_in_order_and_cleared_ones_do_not),
         cmocka_unit_test(a_source_removed_in_the_same_batch_does_not_fire),
         cmocka_unit_test(a_deep_closed_tree_is_removed_without_following_links),

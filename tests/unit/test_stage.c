@@ -96,7 +96,7 @@ static void python_runs_with_input_and_output(void **state)
 
 static void node_runs_with_threads_and_children(void **state)
 {
-    if (stage.config.interpreter[STAGE_NODE][0] == '\0')
+    if (stage.config.runtimes[STAGE_NODE].interpreter[0] == '\0')
         skip();
     run_script(STAGE_NODE,
                "const {Worker} = require('worker_threads'), cp = require('child_process');\n"
@@ -652,7 +652,7 @@ static void a_stage_that_cannot_work_says_why(void **state)
 
         strcpy(other.config.readonly[0], cases[i].readonly);
         if (cases[i].interpreter)
-            strcpy(other.config.interpreter[STAGE_NODE], cases[i].interpreter);
+            strcpy(other.config.runtimes[STAGE_NODE].interpreter, cases[i].interpreter);
         if (cases[i].packages)
             strcpy(other.config.packages, cases[i].packages);
         stage_peer_start_any(&other);
