@@ -8,12 +8,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cgroup_text.h"
+
 #define CPU_PERIOD_USEC 100000
+#define NAME_TRIES      1000
+#define CHARGE_MAX      32768 /* what the kernel kills for: eight pages at once at most */
 
 static unsigned long leaves;
 
@@ -44,168 +47,252 @@ static bool absent(int rc)
     return rc == ENOENT || rc == EOPNOTSUPP;
 }
 
-static int limit_v1(const cgroups_t *cg, const char *leaf, const cgroup_limits_t *l,
-                    const char **step)
+/* ---- limits ---- */
+
+/* What is the same for all runs: written when nobody waits. */
+static int limit_ahead_v1(const cgroups_t *cg, const char *leaf, const char **step)
 {
-    *step = "memory.limit_in_bytes";
-    int rc = put_number(cg->base[CG_MEMORY], leaf, *step, l->memory);
-    if (rc != 0)
-        return rc;
-    *step = "memory.memsw.limit_in_bytes"; /* kernels without swap accounting do not have it */
-    rc = put_number(cg->base[CG_MEMORY], leaf, *step, l->memory);
-    if (rc != 0 && !absent(rc))
-        return rc;
     *step = "pids.max";
-    rc = put_number(cg->base[CG_PIDS], leaf, *step, l->pids);
+    int rc = put_number(cg->base[CG_PIDS], leaf, *step, cg->pids);
     if (rc != 0 || !cg->cpu)
         return rc;
     *step = "cpu.cfs_period_us";
-    rc = put_number(cg->base[CG_CPU], leaf, *step, CPU_PERIOD_USEC);
-    if (rc != 0)
-        return rc;
-    *step = "cpu.cfs_quota_us";
-    return put_number(cg->base[CG_CPU], leaf, *step, l->cpu_milli * CPU_PERIOD_USEC / 1000);
+    return put_number(cg->base[CG_CPU], leaf, *step, CPU_PERIOD_USEC);
 }
 
-static int limit_v2(const cgroups_t *cg, const char *leaf, const cgroup_limits_t *l,
-                    const char **step)
+static int limit_ahead_v2(const cgroups_t *cg, const char *leaf, const char **step)
 {
-    char text[64];
-    int base = cg->base[0];
-
-    *step = "memory.max";
-    int rc = put_number(base, leaf, *step, l->memory);
+    *step = "pids.max";
+    int rc = put_number(cg->base[0], leaf, *step, cg->pids);
     if (rc != 0)
         return rc;
     *step = "memory.swap.max"; /* not there when the kernel has no swap */
-    rc = put(base, leaf, *step, "0");
+    rc = put(cg->base[0], leaf, *step, "0");
     if (rc != 0 && !absent(rc))
         return rc;
     *step = "memory.oom.group"; /* since Linux 4.19: one victim takes the whole run with it */
-    rc = put(base, leaf, *step, "1");
+    rc = put(cg->base[0], leaf, *step, "1");
+    return absent(rc) ? 0 : rc;
+}
+
+static int limit_v1(const cgroups_t *cg, const char *leaf, int64_t memory, int64_t cpu_milli,
+                    const char **step)
+{
+    *step = "memory.limit_in_bytes";
+    int rc = put_number(cg->base[CG_MEMORY], leaf, *step, memory);
+    if (rc != 0)
+        return rc;
+    *step = "memory.memsw.limit_in_bytes"; /* kernels without swap accounting do not have it */
+    rc = put_number(cg->base[CG_MEMORY], leaf, *step, memory);
     if (rc != 0 && !absent(rc))
         return rc;
-    *step = "pids.max";
-    rc = put_number(base, leaf, *step, l->pids);
+    if (!cg->cpu)
+        return 0;
+    *step = "cpu.cfs_quota_us";
+    return put_number(cg->base[CG_CPU], leaf, *step, cpu_milli * CPU_PERIOD_USEC / 1000);
+}
+
+static int limit_v2(const cgroups_t *cg, const char *leaf, int64_t memory, int64_t cpu_milli,
+                    const char **step)
+{
+    char text[64];
+
+    *step = "memory.max";
+    int rc = put_number(cg->base[0], leaf, *step, memory);
     if (rc != 0 || !cg->cpu)
         return rc;
     *step = "cpu.max";
-    snprintf(text, sizeof text, "%lld %d", (long long)l->cpu_milli * CPU_PERIOD_USEC / 1000,
+    snprintf(text, sizeof text, "%lld %d", (long long)cpu_milli * CPU_PERIOD_USEC / 1000,
              CPU_PERIOD_USEC);
-    return put(base, leaf, *step, text);
+    return put(cg->base[0], leaf, *step, text);
 }
+
+sb_code_t cgroup_limit(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t memory,
+                       int64_t cpu_milli, sb_err_t *err)
+{
+    const char *step = "";
+    int rc = 0;
+
+    if (leaf->name[0] == '\0')
+        return SB_OK;
+    if (cg->version == 2)
+        rc = limit_v2(cg, leaf->name, memory, cpu_milli, &step);
+    else
+        rc = limit_v1(cg, leaf->name, memory, cpu_milli, &step);
+    return rc == 0 ? SB_OK : sb_err_errno(err, rc, "control group: %s", step);
+}
+
+/* ---- making ---- */
 
 /*
  * v1 has two files to enter by, and for a process with one thread they do the same.  "0" written
  * to `tasks` spares the kernel its lock over all thread groups, which costs a grace period (some
  * 10 ms) when nobody has taken it lately.
  */
-static int open_procs(const cgroups_t *cg, const char *leaf, int *procs, int *nprocs)
+static int open_tasks(const cgroups_t *cg, const char *leaf, int *fds, int *nfds)
 {
     char path[128];
 
-    snprintf(path, sizeof path, "%s/%s", leaf, cg->version == 1 ? "tasks" : "cgroup.procs");
-    *nprocs = 0;
+    snprintf(path, sizeof path, "%s/tasks", leaf);
     for (int i = 0; i < CG_CONTROLLERS; i++) {
         if (cg->base[i] < 0)
             continue;
         int fd = openat(cg->base[i], path, O_WRONLY | O_CLOEXEC);
         if (fd < 0)
             return errno;
-        procs[(*nprocs)++] = fd;
+        fds[(*nfds)++] = fd;
     }
     return 0;
 }
 
+static int open_folder(const cgroups_t *cg, const char *leaf, int *fds, int *nfds)
+{
+    int fd = openat(cg->base[0], leaf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno;
+    fds[(*nfds)++] = fd;
+    return 0;
+}
+
+/* A dead helper with our pid (in another pid namespace, or long ago) may have left the name. */
 static int make_folders(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    snprintf(leaf->name, sizeof leaf->name, "run-%d-%lu", (int)getpid(), leaves++);
-    for (int i = 0; i < CG_CONTROLLERS; i++) {
-        if (cg->base[i] >= 0 && mkdirat(cg->base[i], leaf->name, 0700) != 0)
-            return errno;
+    int tries = 0, made = 0;
+
+    while (made < CG_CONTROLLERS) {
+        if (made == 0)
+            snprintf(leaf->name, sizeof leaf->name, "run-%d-%lu", (int)getpid(), leaves++);
+        if (cg->base[made] < 0 || mkdirat(cg->base[made], leaf->name, 0700) == 0) {
+            made++;
+            continue;
+        }
+        int rc = errno;
+        while (made > 0)
+            if (cg->base[--made] >= 0)
+                unlinkat(cg->base[made], leaf->name, AT_REMOVEDIR);
+        if (rc != EEXIST || ++tries == NAME_TRIES) {
+            leaf->name[0] = '\0'; /* nothing of it is ours */
+            return rc;
+        }
     }
     return 0;
 }
 
-void cgroup_prepare(cgroups_t *cg)
+static int make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, const char **step)
 {
-    if (cg->version == 0 || cg->spare.name[0] != '\0')
-        return;
-    if (make_folders(cg, &cg->spare) != 0) {
-        cgroup_remove(cg, &cg->spare);
-        cg->spare.name[0] = '\0';
-    }
-}
-
-static int make(cgroups_t *cg, cgroup_leaf_t *made, const cgroup_limits_t *limits, int *procs,
-                int *nprocs, const char **step)
-{
-    const char *leaf = made->name;
-    int rc = 0;
+    bool v2 = cg->version == 2;
 
     *step = "mkdir";
-    if (cg->spare.name[0] != '\0') {
-        *made = cg->spare;
-        cg->spare.name[0] = '\0';
-    } else {
-        rc = make_folders(cg, made);
-    }
-    if (rc != 0)
-        return rc;
-    rc = cg->version == 2 ? limit_v2(cg, leaf, limits, step) : limit_v1(cg, leaf, limits, step);
+    int rc = make_folders(cg, leaf);
+    if (rc == 0)
+        rc = v2 ? limit_ahead_v2(cg, leaf->name, step) : limit_ahead_v1(cg, leaf->name, step);
     if (rc != 0)
         return rc;
     *step = "open";
-    return open_procs(cg, leaf, procs, nprocs);
+    return v2 ? open_folder(cg, leaf->name, fds, nfds) : open_tasks(cg, leaf->name, fds, nfds);
 }
 
-sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, const cgroup_limits_t *limits, int *procs,
-                      int *nprocs, sb_err_t *err)
+sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, sb_err_t *err)
 {
     const char *step = "";
 
     leaf->name[0] = '\0';
-    *nprocs = 0;
+    *nfds = 0;
     if (cg->version == 0)
         return SB_OK;
-    int rc = make(cg, leaf, limits, procs, nprocs, &step);
+    int rc = make(cg, leaf, fds, nfds, &step);
     if (rc == 0)
         return SB_OK;
-    for (int i = 0; i < *nprocs; i++)
-        close(procs[i]);
-    *nprocs = 0;
+    while (*nfds > 0)
+        close(fds[--*nfds]);
     cgroup_remove(cg, leaf);
     return sb_err_errno(err, rc, "control group: %s", step);
 }
 
-static int64_t counter(int base, const char *leaf, const char *file, const char *key)
-{
-    char path[128], text[4096];
+/* ---- what it knows ---- */
 
+/* A file's text; "" when it is not there. */
+static void get(int base, const char *leaf, const char *file, char *text, size_t len)
+{
+    char path[128];
+
+    text[0] = '\0';
     snprintf(path, sizeof path, "%s/%s", leaf, file);
-    int fd = openat(base, path, O_RDONLY | O_CLOEXEC);
+    int fd = base < 0 ? -1 : openat(base, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return 0;
-    ssize_t n = read(fd, text, sizeof text - 1);
+        return;
+    ssize_t n = read(fd, text, len - 1);
     close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
-    for (char *line = text; line != NULL; line = strchr(line, '\n')) {
-        if (*line == '\n')
-            line++;
-        if (strncmp(line, key, strlen(key)) == 0)
-            return strtoll(line + strlen(key), NULL, 10);
-    }
-    return 0;
+    text[n > 0 ? n : 0] = '\0';
 }
 
-bool cgroup_oom(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+/*
+ * The kernel counts in oom_kill whoever it kills in the group, for whatever memory was short:
+ * the host's, a slice's, the group's own.  Only with the second counter it was the run's limit.
+ */
+static void verdict_v2(const cgroups_t *cg, const char *leaf, cgroup_facts_t *facts)
 {
+    char text[512];
+
+    get(cg->base[0], leaf, "memory.events", text, sizeof text);
+    bool killed = cgroup_counter(text, "oom_kill") > 0;
+    facts->oom = killed && cgroup_counter(text, "oom") > 0;
+    facts->host_oom = killed && !facts->oom;
+}
+
+/*
+ * v1 has no such counter, and failcnt is no proof: it counts page cache that was reclaimed, and
+ * nothing at all on some kernels.  But a charge that failed left the usage within it of the limit.
+ */
+static void verdict_v1(const cgroups_t *cg, const char *leaf, cgroup_facts_t *facts)
+{
+    static const char *const peaks[] = {"memory.max_usage_in_bytes",
+                                        "memory.memsw.max_usage_in_bytes"};
+    char text[512];
+
+    get(cg->base[CG_MEMORY], leaf, "memory.oom_control", text, sizeof text);
+    if (cgroup_counter(text, "oom_kill") == 0)
+        return;
+    get(cg->base[CG_MEMORY], leaf, "memory.limit_in_bytes", text, sizeof text);
+    uint64_t limit = cgroup_counter(text, "");
+    for (size_t i = 0; i < sizeof peaks / sizeof *peaks && !facts->oom; i++) {
+        get(cg->base[CG_MEMORY], leaf, peaks[i], text, sizeof text);
+        facts->oom = limit > 0 && cgroup_counter(text, "") + CHARGE_MAX >= limit;
+    }
+    facts->host_oom = !facts->oom;
+}
+
+void cgroup_verdict(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts)
+{
+    char text[128];
+
+    memset(facts, 0, sizeof *facts);
     if (leaf->name[0] == '\0')
-        return false;
-    const char *file = cg->version == 2 ? "memory.events" : "memory.oom_control";
-    return counter(cg->base[0], leaf->name, file, "oom_kill ") > 0;
+        return;
+    if (cg->version == 2)
+        verdict_v2(cg, leaf->name, facts);
+    else
+        verdict_v1(cg, leaf->name, facts);
+    get(cg->base[cg->version == 2 ? 0 : CG_PIDS], leaf->name, "pids.events", text, sizeof text);
+    facts->pids_hit = cgroup_counter(text, "max");
+}
+
+void cgroup_usage(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts)
+{
+    bool v2 = cg->version == 2;
+    char text[1024];
+
+    if (leaf->name[0] == '\0')
+        return;
+    get(cg->base[0], leaf->name, v2 ? "memory.peak" : "memory.max_usage_in_bytes", text,
+        sizeof text);
+    facts->memory_peak = cgroup_counter(text, "");
+    if (!cg->cpu)
+        return;
+    get(cg->base[v2 ? 0 : CG_CPU], leaf->name, "cpu.stat", text, sizeof text);
+    facts->throttled_us =
+        v2 ? cgroup_counter(text, "throttled_usec") : cgroup_counter(text, "throttled_time") / 1000;
 }
 
 void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf)

@@ -1,6 +1,10 @@
 /*
  * cgroup.h - a control group for each run, where the host lets us.
  *
+ * A sandbox is in its group from its birth on, long before it gets its run: v2 by clone3
+ * (CLONE_INTO_CGROUP), v1 by its first step.  Moving a process later takes the kernel's lock over
+ * all thread groups, 10 ms and more on a quiet host.
+ *
  *   v2  the helper's own group, when it was delegated to us (systemd:
  *       Delegate=yes) or we are root, and holds nobody but the helper: it moves
  *       itself to <own>/helper and runs get <own>/run-<pid>-<n>.
@@ -25,7 +29,7 @@
 enum { CG_MEMORY, CG_PIDS, CG_CPU, CG_CONTROLLERS };
 
 typedef struct {
-    char name[40]; /* "": none was made */
+    char name[40]; /* "run-<pid>-<n>"; "": none was made */
 } cgroup_leaf_t;
 
 typedef struct {
@@ -34,15 +38,18 @@ typedef struct {
     int base[CG_CONTROLLERS];
     char path[CG_CONTROLLERS][PATH_MAX]; /* for people */
     bool cpu;
-    cgroup_leaf_t spare; /* made ahead for the next run */
-    char why[400];       /* version 0: what is in the way */
+    int64_t pids;  /* of a run: the init and what the script may make */
+    char why[400]; /* version 0: what is in the way */
 } cgroups_t;
 
+/* What a run's group knows of it at its end. */
 typedef struct {
-    int64_t memory;
-    int64_t pids;
-    int64_t cpu_milli;
-} cgroup_limits_t;
+    bool oom;              /* its memory limit was reached, and the kernel killed in it */
+    bool host_oom;         /* the kernel killed in it, below its limit: the host's or a slice's */
+    uint64_t pids_hit;     /* processes and threads refused for pids.max */
+    uint64_t memory_peak;  /* bytes; 0: this kernel does not say (v2 before Linux 5.19) */
+    uint64_t throttled_us; /* time it waited for its share of the CPU */
+} cgroup_facts_t;
 
 /*
  * Finds out and prepares; before identity_drop() when started as root, so that the folders can be
@@ -53,18 +60,19 @@ void cgroups_open(cgroups_t *cg, const config_t *c, bool probe);
 void cgroups_close(cgroups_t *cg);
 
 /*
- * Makes the next run's folders ahead, between two runs, so that no run waits for
- * them.  What goes wrong here is found again, and reported, by cgroup_make().
+ * Makes the group of a sandbox that may not have a run yet: with all that is the same for every
+ * run, above all pids.max, but no limit of memory and CPU.  fds[0..*nfds-1] are what a child is put
+ * into it by, in the order of stage.h, the caller's to close; at most CG_CONTROLLERS.  version 0:
+ * SB_OK, no leaf and no descriptor.
  */
-void cgroup_prepare(cgroups_t *cg);
-/*
- * Makes a run's group (or takes the one made ahead) with its limits; procs[0..*nprocs-1] are the
- * files to enter it by (write "0"), the caller's to close, at most CG_CONTROLLERS.
- */
-sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, const cgroup_limits_t *limits, int *procs,
-                      int *nprocs, sb_err_t *err);
-/* Did the kernel kill for memory in it? */
-bool cgroup_oom(const cgroups_t *cg, const cgroup_leaf_t *leaf);
+sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, sb_err_t *err);
+/* The limits of the run that a sandbox is now given; what is in it already counts. */
+sb_code_t cgroup_limit(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t memory,
+                       int64_t cpu_milli, sb_err_t *err);
+/* What the answer needs; of all 0 without a group. */
+void cgroup_verdict(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts);
+/* What the log wants to know beside that. */
+void cgroup_usage(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts);
 /* Kills all in it, where the kernel can do that by itself (v2). */
 void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf);
 /* False: still busy, to be tried again.  True when it is gone or there was none. */

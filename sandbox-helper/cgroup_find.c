@@ -17,91 +17,33 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cgroup_text.h"
+
 #define LEAVES_MAX     4096 /* looked at in one sweep */
 #define SWEEP_TRIES    100
 #define SWEEP_PAUSE_MS 20
 
 static const char *const controllers[CG_CONTROLLERS] = {"memory", "pids", "cpu"};
 
-/* Is `word` one of the comma or blank separated words of list? */
-static bool has_word(const char *list, const char *word)
-{
-    size_t len = strlen(word);
-
-    for (const char *p = list; (p = strstr(p, word)) != NULL; p += len) {
-        bool starts = p == list || strchr(", \n", p[-1]) != NULL;
-        bool ends = p[len] == '\0' || strchr(", \n", p[len]) != NULL;
-        if (starts && ends)
-            return true;
-    }
-    return false;
-}
-
 /* ---- our place in a hierarchy ---- */
 
-/* The path of our group in the hierarchy of `controller` (NULL: v2), from /proc/self/cgroup. */
-static bool own_group(const char *controller, char *out, size_t outlen)
+/* The folder of our own group, as we see it; controller NULL: v2. */
+static bool own_folder(const char *controller, char out[PATH_MAX])
 {
-    char line[PATH_MAX + 256];
+    char group[PATH_MAX];
     bool found = false;
     FILE *f = fopen("/proc/self/cgroup", "re");
 
-    while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        char *list = strchr(line, ':');
-        char *path = list ? strchr(list + 1, ':') : NULL;
-        if (path == NULL)
-            continue;
-        *path++ = '\0';
-        list++;
-        bool match = controller != NULL ? has_word(list, controller) : *list == '\0';
-        if (!match)
-            continue;
-        found = snprintf(out, outlen, "%s", path) < (int)outlen;
-    }
-    if (f != NULL)
-        fclose(f);
-    return found && strstr(out, "..") == NULL; /* "/../x": outside what our namespace shows */
-}
-
-/* Mount point and mounted root of that hierarchy, from /proc/self/mountinfo. */
-static bool mount_point(const char *controller, char *point, char *root)
-{
-    char line[2 * PATH_MAX + 256], fields[2][PATH_MAX], type[64], options[512];
-    bool found = false;
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-
-    while (f != NULL && !found && fgets(line, sizeof line, f) != NULL) {
-        char *dash = strstr(line, " - ");
-        if (dash == NULL || sscanf(line, "%*s %*s %*s %4095s %4095s", fields[0], fields[1]) != 2 ||
-            sscanf(dash + 3, "%63s %*s %511s", type, options) != 2)
-            continue;
-        if (controller == NULL)
-            found = strcmp(type, "cgroup2") == 0;
-        else
-            found = strcmp(type, "cgroup") == 0 && has_word(options, controller);
-    }
-    if (f != NULL)
-        fclose(f);
-    if (found) {
-        memcpy(root, fields[0], PATH_MAX);
-        memcpy(point, fields[1], PATH_MAX);
-    }
-    return found;
-}
-
-/* The folder of our own group, as we see it. */
-static bool own_folder(const char *controller, char out[PATH_MAX])
-{
-    char group[PATH_MAX], point[PATH_MAX], root[PATH_MAX];
-
-    if (!own_group(controller, group, sizeof group) || !mount_point(controller, point, root))
+    if (f == NULL)
         return false;
-    const char *rest = group;
-    size_t len = strlen(root);
-    if (len > 1 && strncmp(group, root, len) == 0)
-        rest += len;
-    return snprintf(out, PATH_MAX, "%s%s", point, strcmp(rest, "/") == 0 ? "" : rest) < PATH_MAX;
+    found = cgroup_own_path(f, controller, group, sizeof group);
+    fclose(f);
+    f = found ? fopen("/proc/self/mountinfo", "re") : NULL;
+    if (f == NULL)
+        return false;
+    found = cgroup_folder(f, controller, group, out, PATH_MAX);
+    fclose(f);
+    return found;
 }
 
 static bool read_text(const char *folder, const char *file, char *out, size_t outlen)
@@ -164,6 +106,17 @@ static bool refuse(cgroups_t *cg, const char *what, const char *folder)
     return false;
 }
 
+/* Of the user who will run us: below a hierarchy's own groups. */
+static bool group_name(const config_t *c, char *out, size_t outlen)
+{
+    uid_t uid = geteuid() == 0 ? c->uid : geteuid();
+    struct passwd *pw = getpwuid(uid);
+    int n = pw ? snprintf(out, outlen, "skillbox-%s", pw->pw_name)
+               : snprintf(out, outlen, "skillbox-%u", (unsigned)uid);
+
+    return n > 0 && n < (int)outlen && strchr(out, '/') == NULL;
+}
+
 /* ---- version 2 ---- */
 
 /* Started into <delegated>/helper (systemd's DelegateSubgroup=helper): runs go beside it. */
@@ -177,17 +130,68 @@ static bool strip_helper(char *folder)
     return true;
 }
 
-static bool enter_helper_group(cgroups_t *cg, const config_t *c, const char *folder)
+/* A group with processes of its own cannot have children with limits: we may be the only one. */
+static bool alone(const char *folder)
+{
+    char text[64], self[24];
+
+    snprintf(self, sizeof self, "%d\n", (int)getpid());
+    return read_text(folder, "cgroup.procs", text, sizeof text) && strcmp(text, self) == 0;
+}
+
+/* The root of the whole hierarchy: the one group without a type, where others may live, too. */
+static bool is_root(const char *folder)
+{
+    char type[16];
+
+    return !read_text(folder, "cgroup.type", type, sizeof type) && errno == ENOENT;
+}
+
+/*
+ * No service manager has put us anywhere: as root a group of our own is made there.  The root
+ * itself is never given away, who may write it can move every process of the host.
+ */
+static bool leave_root(cgroups_t *cg, const config_t *c, char folder[PATH_MAX], const char *wanted)
+{
+    char name[64];
+    size_t len = strlen(folder);
+
+    errno = EPERM;
+    if (geteuid() != 0 || !group_name(c, name, sizeof name))
+        return refuse(cg, "cgroup v2 is not delegated to this user", folder);
+    if (write_text(folder, "cgroup.subtree_control", wanted) != 0)
+        return refuse(cg, "cgroup v2: no controllers below", folder);
+    snprintf(folder + len, PATH_MAX - len, "/%s", name);
+    if (mkdir(folder, 0755) != 0 && errno != EEXIST)
+        return refuse(cg, "cgroup v2 cannot be written", folder);
+    return true;
+}
+
+static bool enter_helper_group(cgroups_t *cg, const char *folder)
 {
     char helper[PATH_MAX + 16];
 
     snprintf(helper, sizeof helper, "%s/helper", folder);
     if (mkdir(helper, 0755) != 0 && errno != EEXIST)
         return refuse(cg, "cgroup v2 is not delegated", folder);
-    if (give(c, folder) != 0 || give(c, helper) != 0)
-        return refuse(cg, "cgroup v2 cannot be given to the user", folder);
     if (write_text(helper, "cgroup.procs", "0") != 0)
         return refuse(cg, "cgroup v2: the helper cannot move to a group of its own", helper);
+    return true;
+}
+
+/* Makes the folder ready for runs; it may become one of ours below the root. */
+static bool occupy_v2(cgroups_t *cg, const config_t *c, char folder[PATH_MAX], bool moved)
+{
+    const char *wanted = cg->cpu ? "+memory +pids +cpu" : "+memory +pids";
+
+    if (is_root(folder) && !leave_root(cg, c, folder, wanted))
+        return false;
+    if (!moved && !enter_helper_group(cg, folder))
+        return false;
+    if (write_text(folder, "cgroup.subtree_control", wanted) != 0)
+        return refuse(cg, "cgroup v2: a controller is not delegated", folder);
+    if (give(c, folder) != 0)
+        return refuse(cg, "cgroup v2 cannot be given to the user", folder);
     return true;
 }
 
@@ -198,20 +202,18 @@ static bool try_v2(cgroups_t *cg, const config_t *c, bool probe)
     if (!own_folder(NULL, folder))
         return false;
     bool moved = strip_helper(folder);
-    if (!read_text(folder, "cgroup.controllers", list, sizeof list) || !has_word(list, "memory") ||
-        !has_word(list, "pids"))
+    if (!read_text(folder, "cgroup.controllers", list, sizeof list) ||
+        !cgroup_has_word(list, "memory") || !cgroup_has_word(list, "pids"))
         return false;
-    cg->cpu = has_word(list, "cpu");
+    cg->cpu = cgroup_has_word(list, "cpu");
     if (access(folder, W_OK) != 0)
         return refuse(cg, "cgroup v2 is not delegated to this user", folder);
-    if (!probe && (moved ? give(c, folder) != 0 : !enter_helper_group(cg, c, folder)))
-        return moved ? refuse(cg, "cgroup v2 cannot be given to the user", folder) : false;
-    if (!probe && write_text(folder, "cgroup.subtree_control",
-                             cg->cpu ? "+memory +pids +cpu" : "+memory +pids") != 0)
-        return refuse(cg,
-                      "cgroup v2: other processes share the helper's group, or a controller is "
-                      "not delegated",
-                      folder);
+    if (!moved && !is_root(folder) && !alone(folder)) {
+        errno = EBUSY;
+        return refuse(cg, "cgroup v2: other processes share the helper's group", folder);
+    }
+    if (!probe && !occupy_v2(cg, c, folder, moved))
+        return false;
     if (open_base(cg, 0, folder) != 0)
         return refuse(cg, "cgroup v2", folder);
     cg->version = 2;
@@ -219,16 +221,6 @@ static bool try_v2(cgroups_t *cg, const config_t *c, bool probe)
 }
 
 /* ---- version 1 ---- */
-
-static bool group_name(const config_t *c, char *out, size_t outlen)
-{
-    uid_t uid = geteuid() == 0 ? c->uid : geteuid();
-    struct passwd *pw = getpwuid(uid);
-    int n = pw ? snprintf(out, outlen, "skillbox-%s", pw->pw_name)
-               : snprintf(out, outlen, "skillbox-%u", (unsigned)uid);
-
-    return n > 0 && n < (int)outlen && strchr(out, '/') == NULL;
-}
 
 static bool try_v1_controller(cgroups_t *cg, const config_t *c, int which, bool probe)
 {
@@ -295,10 +287,15 @@ static bool own_leaf(const char *name)
     return strncmp(name, prefix, (size_t)n) == 0;
 }
 
-/* Whoever is still in it was of that helper's runs, and on its way out. */
-static void kill_leaf(int base, const char *name)
+/*
+ * Whoever is still in it was of that helper's runs, and on its way out.  A pid of 0 is a process
+ * that our pid namespace does not show: the helper that seems dead lives beside us, in another
+ * container, and the group is its.
+ */
+static bool kill_leaf(int base, const char *name)
 {
     char path[300];
+    bool ours = true;
     int pid;
 
     snprintf(path, sizeof path, "%s/cgroup.procs", name);
@@ -307,11 +304,15 @@ static void kill_leaf(int base, const char *name)
     if (f == NULL) {
         if (fd >= 0)
             close(fd);
-        return;
+        return true;
     }
-    for (int i = 0; i < LEAVES_MAX && fscanf(f, "%d", &pid) == 1; i++)
-        kill(pid, SIGKILL);
+    for (int i = 0; ours && i < LEAVES_MAX && fscanf(f, "%d", &pid) == 1; i++) {
+        ours = pid > 0;
+        if (ours)
+            kill(pid, SIGKILL);
+    }
     fclose(f);
+    return ours;
 }
 
 /* Removes the leaves that `which` names; how many of them are busy. */
@@ -332,8 +333,7 @@ static int sweep(int base, bool (*which)(const char *name))
             break;
         if (!which(e->d_name))
             continue;
-        kill_leaf(base, e->d_name);
-        if (unlinkat(base, e->d_name, AT_REMOVEDIR) != 0)
+        if (kill_leaf(base, e->d_name) && unlinkat(base, e->d_name, AT_REMOVEDIR) != 0)
             busy++;
     }
     closedir(dir);
@@ -360,6 +360,7 @@ void cgroups_open(cgroups_t *cg, const config_t *c, bool probe)
     memset(cg, 0, sizeof *cg);
     for (int i = 0; i < CG_CONTROLLERS; i++)
         cg->base[i] = -1;
+    cg->pids = c->nproc;
     if (c->cgroup == CGROUP_OFF) {
         snprintf(cg->why, sizeof cg->why, "switched off in the configuration");
         return;

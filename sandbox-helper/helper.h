@@ -13,6 +13,7 @@
 #include "collect.h"
 #include "config.h"
 #include "connection.h"
+#include "leftovers.h"
 #include "loop.h"
 #include "queue.h"
 #include "root.h"
@@ -41,7 +42,7 @@ typedef struct helper_s {
     struct intake_s *uploads;
     uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */
 
-    size_t leftovers; /* control groups that are still busy */
+    leftovers_t leftovers;
 
     bool ready;    /* was so once: both programs have said hello */
     bool stopping; /* SIGTERM came */

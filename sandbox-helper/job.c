@@ -18,8 +18,6 @@
 
 #define WAITING_INPUT_MAX (256 * SB_MIB)
 #define STARTS_MAX        3
-#define PIDS_OF_OURS      2 /* the sandbox's init, and it once more while it forks */
-#define RUN_FDS_ALL       (RUN_FDS + CG_CONTROLLERS)
 
 static void on_complete(void *owner, uint64_t stdin_len);
 static void on_gone(void *owner);
@@ -261,7 +259,9 @@ static stage_request_t run_request(const job_t *job)
     const request_t *r = &job->req;
     int64_t cores = (r->cpu_milli + 999) / 1000;
     stage_request_t q = {
+        .magic = STAGE_MAGIC,
         .kind = STAGE_RUN,
+        .cgroup = (uint32_t)job->h->cgroups.version,
         .lang = r->lang,
         .runtime = (uint32_t)r->runtime,
         .mode = r->mode,
@@ -296,44 +296,47 @@ bool job_can_start(const void *owner)
     return stage->state == LINK_READY || stage->given_up;
 }
 
-/* Sandboxes that waited may have died since: then the next one, or a new one. */
-static sb_code_t send_run(job_t *job, const int *fds, int nfds, int ncgroups, sb_err_t *err)
+static void drop_sandbox(job_t *job)
 {
-    stage_request_t run = run_request(job);
+    stage_child_release(&job->child);
+    leftovers_remove(&job->h->leftovers, &job->leaf);
+}
 
-    run.magic = STAGE_MAGIC;
-    run.ncgroups = (uint32_t)ncgroups;
+/* Sandboxes that waited may have died since: then the next one, or a new one. */
+static sb_code_t send_run(job_t *job, const int fds[RUN_FDS], sb_err_t *err)
+{
+    helper_t *h = job->h;
+    const stage_request_t run = run_request(job);
+
     for (int i = 0; i <= WARM_MAX; i++) {
-        sb_code_t rc = warm_take(&root_of(job)->sandboxes, &job->child, &job_child_ops, job, err);
+        sb_code_t rc =
+            warm_take(&root_of(job)->sandboxes, &job->child, &job->leaf, &job_child_ops, job, err);
 
+        if (rc == SB_OK)
+            rc = cgroup_limit(&h->cgroups, &job->leaf, job->req.memory, job->req.cpu_milli, err);
+        if (rc == SB_OK && stage_child_send(&job->child, &run, sizeof run, fds, RUN_FDS) == 0)
+            return SB_OK;
+        if (rc == SB_OK)
+            sb_err_errno(err, errno, "the sandbox takes no run");
+        drop_sandbox(job);
         if (rc != SB_OK)
             return rc;
-        if (stage_child_send(&job->child, &run, sizeof run, fds, nfds) == 0)
-            return SB_OK;
-        sb_err_errno(err, errno, "the sandbox takes no run");
-        stage_child_release(&job->child);
     }
     return SB_ESYSTEM;
 }
 
 static sb_code_t start(job_t *job, sb_err_t *err)
 {
-    helper_t *h = job->h;
-    cgroup_limits_t limits = {.memory = job->req.memory,
-                              .pids = h->config.nproc + PIDS_OF_OURS,
-                              .cpu_milli = job->req.cpu_milli};
-    int fds[RUN_FDS_ALL] = {job->job_fd, -1, -1}, ncgroups = 0;
+    int fds[RUN_FDS] = {job->job_fd, -1, -1};
     sb_code_t rc;
 
-    if (make_pipe(&job->out, &fds[1]) != 0 || make_pipe(&job->err, &fds[2]) != 0)
+    if (make_pipe(&job->out, &fds[1]) != 0 || make_pipe(&job->err, &fds[2]) != 0) {
         rc = sb_err_errno(err, errno, "pipe");
-    else
-        rc = cgroup_make(&h->cgroups, &job->leaf, &limits, fds + RUN_FDS, &ncgroups, err);
-    if (rc == SB_OK) {
+    } else {
         lseek(job->job_fd, 0, SEEK_SET);
-        rc = send_run(job, fds, RUN_FDS + ncgroups, ncgroups, err);
+        rc = send_run(job, fds, err);
     }
-    for (int i = 1; i < RUN_FDS + ncgroups; i++)
+    for (int i = 1; i < RUN_FDS; i++)
         close_fd(&fds[i]);
     return rc;
 }
@@ -344,12 +347,11 @@ bool job_wait_again(job_t *job)
 
     if (job->starts == STARTS_MAX || job->conn == NULL || h->stopping)
         return false;
-    stage_child_release(&job->child);
+    drop_sandbox(job);
     loop_del(&h->loop, &job->out.source);
     loop_del(&h->loop, &job->err.source);
     close_fd(&job->out.fd);
     close_fd(&job->err.fd);
-    job_remove_leaf(job);
     job->placed = false;
     queue_return(&h->runs, &job->entry);
     job->state = JOB_WAITING;
@@ -384,7 +386,6 @@ void job_start(job_t *job)
         log_end();
     }
     job->ended_us = loop_now_us();
-    job_remove_leaf(job);
     job_fail(job, 500, "internal_error", "The sandbox could not be started.");
     job_refuse(job);
 }

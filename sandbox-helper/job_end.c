@@ -1,5 +1,5 @@
 /*
- * job_end.c - a run after its sandbox's death: the control group goes, the
+ * job_end.c - a run after its sandbox's death: what its control group knows, the
  * collect child packs what it left, the gateway is answered.  Descriptors of the
  * run's folders only pass through to the collect child.
  */
@@ -18,51 +18,6 @@
 #include "../libskillbox/protocol.h"
 #include "log.h"
 #include "sys.h"
-
-#define LEAF_RETRY_MS  20
-#define LEAF_RETRY_MAX 500 /* ten seconds */
-
-/* ---- the control group ---- */
-
-/* A group that is still busy for a moment, on its own after the job. */
-typedef struct {
-    helper_t *h;
-    cgroup_leaf_t leaf;
-    loop_timer_t timer;
-    int tries;
-} leftover_t;
-
-static void on_leftover(void *ctx)
-{
-    leftover_t *left = ctx;
-    bool gone = cgroup_remove(&left->h->cgroups, &left->leaf);
-
-    if (!gone && ++left->tries == LEAF_RETRY_MAX)
-        log_event(LOG_ERROR, "a control group could not be removed", "group", left->leaf.name);
-    if (gone || left->tries == LEAF_RETRY_MAX) {
-        left->h->leftovers--;
-        helper_ended(left->h);
-        free(left);
-        return;
-    }
-    cgroup_kill(&left->h->cgroups, &left->leaf);
-    loop_timer_set(&left->h->loop, &left->timer, LEAF_RETRY_MS);
-}
-
-void job_remove_leaf(job_t *job)
-{
-    if (cgroup_remove(&job->h->cgroups, &job->leaf))
-        return;
-    leftover_t *left = calloc(1, sizeof *left);
-    if (left == NULL)
-        return; /* the next start sweeps it */
-    left->h = job->h;
-    left->h->leftovers++;
-    left->leaf = job->leaf;
-    left->timer = (loop_timer_t){.fn = on_leftover, .ctx = left};
-    loop_timer_set(&job->h->loop, &left->timer, LEAF_RETRY_MS);
-    job->leaf.name[0] = '\0';
-}
 
 /* ---- facts ---- */
 
@@ -94,6 +49,19 @@ static uint64_t milliseconds(int64_t from_us, int64_t to_us)
     return ms < 1 ? 1 : (uint64_t)ms;
 }
 
+/* What the run's control group said; nothing of what it did not. */
+static void log_groups(const cgroup_facts_t *facts)
+{
+    if (facts->memory_peak > 0)
+        log_int("memory_peak", (int64_t)facts->memory_peak);
+    if (facts->oom || facts->host_oom)
+        log_str("oom", facts->oom ? "limit" : "host");
+    if (facts->pids_hit > 0)
+        log_int("pids_hit", (int64_t)facts->pids_hit);
+    if (facts->throttled_us > 0)
+        log_int("throttled_us", (int64_t)facts->throttled_us);
+}
+
 static void log_run(const job_t *job, const char *outcome)
 {
     const request_t *r = &job->req;
@@ -120,6 +88,7 @@ static void log_run(const job_t *job, const char *outcome)
     }
     log_int("cpu_us", (int64_t)job->cpu_usec);
     log_int("max_rss", (int64_t)job->maxrss);
+    log_groups(&job->facts);
     log_int("log_bytes", (int64_t)job->log.total);
     log_int("files", job->report.files);
     log_end();
@@ -274,14 +243,21 @@ static collect_task_t make_task(const job_t *job)
         .signal = exit_signal(job),
         .timed_out = job->timed_out,
         .cancelled = job->cancelled && !job->timed_out,
-        .oom = job->oom,
         .memory_limit = (uint64_t)r->memory,
+        .pids_hit = job->facts.pids_hit,
+        .pids_limit = (uint32_t)job->h->cgroups.pids,
         .timeout_ms = (uint64_t)r->timeout_ms,
         .wall_ms = milliseconds(job->ready_us, job->ended_us),
         .cpu_ms = job->cpu_usec / 1000,
         .max_rss = job->maxrss,
     };
 
+    /* A script that came through although the kernel killed a process of it was not stopped by it.
+     */
+    if (exit_code(job) != 0) {
+        t.oom = job->facts.oom;
+        t.host_oom = job->facts.host_oom;
+    }
     memcpy(t.skill, r->skill, sizeof t.skill);
     memcpy(t.version, r->version, sizeof t.version);
     return t;
@@ -325,21 +301,22 @@ void job_dead(job_t *job)
 {
     sb_err_t err = {0};
 
-    /* A script that came through although the kernel killed a process of it was not stopped by it.
-     */
-    job->oom = cgroup_oom(&job->h->cgroups, &job->leaf) && exit_code(job) != 0;
+    cgroup_verdict(&job->h->cgroups, &job->leaf, &job->facts);
     loop_timer_clear(&job->h->loop, &job->timer);
     if (job->conn != NULL && job->fail_status == 0) {
         sb_code_t rc;
 
         job->state = JOB_COLLECTING;
         rc = collect(job, &err);
-        job_remove_leaf(job); /* while the collect child works */
+        /* while the collect child works: */
+        cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
+        leftovers_remove(&job->h->leftovers, &job->leaf);
         if (rc != SB_OK)
             no_result(job, err.message);
         return;
     }
-    job_remove_leaf(job);
+    cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
+    leftovers_remove(&job->h->leftovers, &job->leaf);
     if (job->conn == NULL) {
         job_fail(job, 499, "cancelled", "The gateway hung up.");
         job_refuse(job);

@@ -37,13 +37,14 @@ struct job_s {
     runlog_t log;
     int64_t queued_us, started_us, ready_us, ended_us;
     uint64_t cpu_usec, maxrss;
-    cgroup_leaf_t leaf;
+    cgroup_leaf_t leaf; /* the sandbox's */
+    cgroup_facts_t facts;
 
     int job_fd; /* STDIN: job JSON and input; kept until nothing can make us start again */
     int out_dir, work_dir;
     int wstatus; /* of the script, when it `exited` */
     bool placed; /* counts in h->runs.running */
-    bool timed_out, cancelled, killed, exited, oom;
+    bool timed_out, cancelled, killed, exited;
     bool archive_kept; /* it has its final name */
     bool answered;     /* with a result that says so */
 
@@ -73,7 +74,6 @@ void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
 /* Opens what the result will be written to, while the kernel takes the sandbox down. */
 sb_code_t job_prepare_result(job_t *job, sb_err_t *err);
 void job_drop_archive(job_t *job); /* unless an answer promises it */
-void job_remove_leaf(job_t *job);  /* now, or as soon as it is no longer busy */
 void job_dead(job_t *job);         /* the sandbox is dead: collect, or refuse */
 void job_refuse(job_t *job);       /* answers fail_*, then frees the job */
 

@@ -127,7 +127,7 @@ static void on_signal(void *ctx, uint32_t events)
 
 static bool all_done(const helper_t *h)
 {
-    return h->jobs == NULL && h->uploads == NULL && h->leftovers == 0 &&
+    return h->jobs == NULL && h->uploads == NULL && h->leftovers.count == 0 &&
            h->server.nconnections == 0;
 }
 
@@ -148,7 +148,6 @@ static void on_dispatch(void *ctx)
     while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes, NULL)) != NULL)
         intake_start(owner);
     collectors_refill(&h->collectors);
-    cgroup_prepare(&h->cgroups);
     for (size_t i = 0; i < h->roots.count; i++)
         warm_refill(&h->roots.root[i].sandboxes);
 }
@@ -288,6 +287,11 @@ static sb_code_t become_user(helper_t *h, bool check, sb_err_t *err)
     return rc;
 }
 
+static void on_leftover_gone(void *ctx)
+{
+    helper_ended(ctx);
+}
+
 static sb_code_t prepare(helper_t *h, sb_err_t *err)
 {
     char packages[PATH_MAX + 16], real[PATH_MAX];
@@ -306,8 +310,11 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
     helper_find_runtimes(h, packages);
     rc = helper_init_programs(h, on_link, h, err);
     collectors_init(&h->collectors, &h->loop, &h->packer);
+    h->leftovers =
+        (leftovers_t){.loop = &h->loop, .cgroups = &h->cgroups, .gone = on_leftover_gone, .ctx = h};
     for (size_t i = 0; i < h->roots.count; i++)
-        warm_init(&h->roots.root[i].sandboxes, &h->roots.root[i].stage, h->roots.root[i].warm);
+        warm_init(&h->roots.root[i].sandboxes, &h->roots.root[i].stage, &h->cgroups, &h->leftovers,
+                  h->roots.root[i].warm);
     return rc;
 }
 

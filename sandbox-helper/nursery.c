@@ -143,6 +143,26 @@ child_begin(const nursery_t *nu, const stage_request_t *request, const int *fds,
     nu->ops->child(request, fds, nfds);
 }
 
+/*
+ * A child that is born in its control group never has to move there, which would take the
+ * kernel's lock over all thread groups.  Where clone3 is forbidden (containers) it moves itself.
+ */
+static pid_t make_child(const nursery_t *nu, const stage_request_t *request, const int *fds,
+                        int *nfds, int *pidfd)
+{
+    uint64_t flags = nu->ops->clone_flags(request);
+
+    if (request->kind == STAGE_RUN && request->cgroup == 2 && *nfds > RUN_FOLDER_FD) {
+        pid_t pid = sys_clone(flags, fds[RUN_FOLDER_FD], pidfd);
+
+        if (pid == 0)
+            *nfds = RUN_FOLDER_FD; /* it need not enter */
+        if (pid >= 0 || errno != ENOSYS)
+            return pid;
+    }
+    return sys_clone(flags, -1, pidfd);
+}
+
 static int spawn(nursery_t *nu, const stage_request_t *request, const int *fds, int nfds)
 {
     nursery_child_t *slot = find_child(nu, 0);
@@ -152,7 +172,7 @@ static int spawn(nursery_t *nu, const stage_request_t *request, const int *fds, 
 
     if (slot == NULL)
         return send_failure(request->seq, "children", EAGAIN);
-    pid = sys_clone(nu->ops->clone_flags(request), &pidfd);
+    pid = make_child(nu, request, fds, &nfds, &pidfd);
     if (pid < 0)
         return send_failure(request->seq, "clone", errno);
     if (pid == 0)

@@ -18,12 +18,14 @@ typedef struct {
      * hello->missing and landlock_abi.  0, or -1 with failed_step and failed_errno set.
      */
     int (*prepare)(const stage_config_t *config, stage_hello_t *hello);
-    /* Flags (CLONE_NEW*) of clone3(2) for this request's child. */
+    /* Flags (CLONE_NEW*) of clone3(2) for this request's child.  A run whose groups are of version
+     * 2 is born in its own (stage.h) where clone3 can do that. */
     uint64_t (*clone_flags)(const stage_request_t *request);
     /*
      * The child's life, as pid 1 of its namespace when clone_flags has CLONE_NEWPID.
      * PR_SET_PDEATHSIG is set, signal mask and handlers are the default, the control
-     * socket is closed; the request's descriptors are fds[0..nfds-1], all close-on-exec.
+     * socket is closed; the request's descriptors are fds[0..nfds-1], all close-on-exec; the
+     * folder of a group it was born in is not among them.
      */
     __attribute__((noreturn)) void (*child)(const stage_request_t *request, const int *fds,
                                             int nfds);

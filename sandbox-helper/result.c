@@ -78,6 +78,16 @@ static void add_fault(const char *fault, char error[ERROR_MAX], bool *failed, wa
     *failed = true;
 }
 
+/* What the run's control group has seen; a fork that failed is not always the script's end. */
+static void add_limits(const collect_task_t *task, warnings_t *w)
+{
+    if (task->host_oom != 0)
+        warnings_add(w, "the host ran out of memory: a process of the run was killed below its "
+                        "limit");
+    if (task->pids_hit > 0)
+        warnings_add(w, "the limit of %u processes was reached", (unsigned)task->pids_limit);
+}
+
 static void add_list(sb_buf_t *b, const char *key, const sb_buf_t *elements)
 {
     sb_json_key(b, key);
@@ -115,6 +125,7 @@ void result_render(const collect_task_t *task, const output_t *output, const art
     *failed = false;
     add_fault(output->error, error, failed, w);
     add_fault(artifacts->error, error, failed, w);
+    add_limits(task, w);
 
     sb_buf_char(b, '{');
     sb_json_key_str(b, "status", *failed ? "failed" : status);

@@ -24,7 +24,7 @@
 
 static rlim_t address_space(const stage_request_t *request)
 {
-    if (request->ncgroups > 0 || request->lang == STAGE_NODE)
+    if (request->cgroup != 0 || request->lang == STAGE_NODE)
         return RLIM_INFINITY;
     return request->memory_bytes + SHARED_ALLOWANCE;
 }
@@ -71,9 +71,11 @@ int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
         {RLIMIT_STACK, 8 * SB_MIB},
         {RLIMIT_CPU, request->cpu_seconds},  /* hard, too: SIGXCPU can be caught */
         {RLIMIT_FSIZE, request->file_bytes}, /* sparse files: a tmpfs does not count holes */
-        {RLIMIT_NPROC, config->nproc},       /* counted per user namespace since Linux 5.14 */
-        {RLIMIT_NOFILE, config->nofile},     /* bounds what is in flight in sockets, too */
-        {RLIMIT_CORE, 1},                    /* not 0: a core_pattern pipe starts despite of 0 */
+        /* counted per user namespace since Linux 5.14; a group's pids.max, which tells that it
+           was hit, comes first */
+        {RLIMIT_NPROC, config->nproc + (request->cgroup != 0)},
+        {RLIMIT_NOFILE, config->nofile}, /* bounds what is in flight in sockets, too */
+        {RLIMIT_CORE, 1},                /* not 0: a core_pattern pipe starts despite of 0 */
         {RLIMIT_MEMLOCK, 64 * SB_KIB},
         {RLIMIT_SIGPENDING, 1024},
         {RLIMIT_MSGQUEUE, 0},

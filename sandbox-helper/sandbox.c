@@ -39,11 +39,56 @@ uint64_t sandbox_clone_flags(void)
     return CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 }
 
+/* ---- control groups ---- */
+
+static bool groups_make_sense(const run_t *run)
+{
+    switch (run->cgroup) {
+    case 0:
+        return run->ncgroups == 0;
+    case 1:
+        return run->ncgroups > 0;
+    case 2:
+        return run->ncgroups <= 1; /* 0: born in it */
+    default:
+        return false;
+    }
+}
+
+/*
+ * First of all: what is made from here on is charged to the run, and moving a process that
+ * serves somebody already would make him wait.  v2: only where the stage may not use clone3.
+ */
+static int step_cgroups(void *ctx)
+{
+    run_t *run = ctx;
+
+    if (!groups_make_sense(run)) {
+        errno = EPROTO;
+        return -1;
+    }
+    for (int i = 0; i < run->ncgroups; i++) {
+        int fd = run->cgroups[i];
+
+        if (run->cgroup == 2)
+            fd = openat(fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "0", 1) != 1)
+            return -1;
+    }
+    return 0; /* step_descriptors closes them */
+}
+
+/* Inside the groups: its root is then the run's own. */
+static int step_cgroup_namespace(void *ctx)
+{
+    return unshare(CLONE_NEWCGROUP);
+}
+
 /* ---- descriptors ---- */
 
 /*
- * First of all, before any other process can be there to see them: the status socket to its
- * place, nothing else open.  The run's own come later; their places are kept for them.
+ * Before any other process can be there to see them: the status socket to its place, nothing
+ * else open.  The run's own come later; their places are kept for them.
  */
 static int step_descriptors(void *ctx)
 {
@@ -76,7 +121,7 @@ static int step_request(void *ctx)
         return -1;
     if (n != (ssize_t)sizeof(request) || request.magic != STAGE_MAGIC ||
         request.kind != STAGE_RUN || request.runtime >= STAGE_RUNTIMES ||
-        request.ncgroups > STAGE_FDS_MAX - RUN_FDS || nfds != RUN_FDS + (int)request.ncgroups) {
+        request.cgroup != run->cgroup || nfds != RUN_FDS) {
         errno = EPROTO;
         return -1;
     }
@@ -85,27 +130,8 @@ static int step_request(void *ctx)
             return -1;
         close(fds[i]);
     }
-    memcpy(run->cgroups, fds + RUN_FDS, request.ncgroups * sizeof(*fds));
     run->request = &request;
     return 0;
-}
-
-/* Before the cgroup namespace: its root is then the run's own group. */
-static int step_cgroups(void *ctx)
-{
-    run_t *run = ctx;
-
-    for (uint32_t i = 0; i < run->request->ncgroups; i++) {
-        if (write(run->cgroups[i], "0", 1) != 1)
-            return -1;
-        close(run->cgroups[i]);
-    }
-    return 0;
-}
-
-static int step_cgroup_namespace(void *ctx)
-{
-    return unshare(CLONE_NEWCGROUP);
 }
 
 /* ---- building: ids, names, mounts ---- */
@@ -438,14 +464,16 @@ static int step_seccomp(void *ctx)
 {
     run_t *run = ctx;
 
-    return filter_load(&run->stage->filters[run->request->ncgroups > 0 ? FILTER_MEMORY_CGROUP
-                                                                       : FILTER_NO_MEMORY_CGROUP]);
+    return filter_load(&run->stage->filters[run->request->cgroup != 0 ? FILTER_MEMORY_CGROUP
+                                                                      : FILTER_NO_MEMORY_CGROUP]);
 }
 
 /* ---- the lists ---- */
 
 /* clang-format off: one step a line */
 static const step_t opening[] = {
+    {"cgroup", step_cgroups},
+    {"cgroup namespace", step_cgroup_namespace},
     {"descriptors", step_descriptors},
 };
 
@@ -464,8 +492,6 @@ static const step_t building[] = {
 
 static const step_t entering[] = {
     {"request", step_request},
-    {"cgroup", step_cgroups},
-    {"cgroup namespace", step_cgroup_namespace},
 };
 
 static const step_t filling[] = {
@@ -516,9 +542,14 @@ static int report_ready(const run_t *run)
     return sys_send_fds(FD_STATUS, &report, sizeof(report), dirs, 2);
 }
 
-void sandbox_run(const stage_t *stage, const int *fds, int nfds)
+void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *fds, int nfds)
 {
-    run_t run = {.stage = stage, .status = nfds == 1 ? fds[0] : -1, .instructions = -1};
+    run_t run = {.stage = stage,
+                 .cgroup = asked->cgroup,
+                 .cgroups = fds + 1,
+                 .ncgroups = nfds - 1,
+                 .status = nfds > 0 ? fds[0] : -1,
+                 .instructions = -1};
     const char *step;
 
     step = run_steps(&run);
@@ -556,7 +587,7 @@ const char *sandbox_probe(const stage_t *stage)
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) != 0)
         return "socketpair";
-    pid = sys_clone(sandbox_clone_flags(), &pidfd);
+    pid = sys_clone(sandbox_clone_flags(), -1, &pidfd);
     if (pid == 0)
         probe_child(stage, socks[1]);
     close(socks[1]);

@@ -48,23 +48,27 @@ enum {
 typedef struct {
     const stage_t *stage;
     const stage_request_t *request;
-    int cgroups[STAGE_FDS_MAX]; /* the files to enter them by */
-    int status;                 /* FD_STATUS once it is there */
-    int sandbox, out, work;     /* roots of the run's own tmpfs mounts */
-    int sysctl;                 /* /proc/sys/user of the host's procfs */
-    int input_view;             /* /sandbox again, writable, in no namespace */
-    int instructions;           /* the text for SKILL_INSTRUCTIONS, or -1 */
+    uint32_t cgroup;        /* as it was asked for, before the request with the run is there */
+    const int *cgroups;     /* by what to enter them (stage.h) */
+    int ncgroups;           /* 0: there are none, or it was born in its own */
+    int status;             /* FD_STATUS once it is there */
+    int sandbox, out, work; /* roots of the run's own tmpfs mounts */
+    int sysctl;             /* /proc/sys/user of the host's procfs */
+    int input_view;         /* /sandbox again, writable, in no namespace */
+    int instructions;       /* the text for SKILL_INSTRUCTIONS, or -1 */
 } run_t;
 
 /* Fills stage->rules: the same policy that the mounts are, by path.  Once, inside the template.  0,
  * or -1 with errno. */
 int sandbox_prepare_rules(stage_t *stage);
 
-/* Flags of clone3(2) for a run; its cgroup namespace comes later, inside its cgroups. */
+/* Flags of clone3(2) for a run; its cgroup namespace comes later, inside its cgroups: as a flag it
+ * would show the parent's. */
 uint64_t sandbox_clone_flags(void);
 
-/* fds: the status socket, over which the run comes. */
-void sandbox_run(const stage_t *stage, const int *fds, int nfds) __attribute__((noreturn));
+/* fds: the status socket, over which the run comes, then what asked says of control groups. */
+void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *fds, int nfds)
+    __attribute__((noreturn));
 
 /*
  * Builds and confines a sandbox without a job in a throw-away child, to see at start

@@ -125,8 +125,9 @@ enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT };
 
 /*
  * Descriptors that come with a request, in this order:
- *   STAGE_RUN      status socket (child's end, SEQPACKET).  Nothing else: the sandbox is made as
- *                  far as it can be without a job, and then waits for the run
+ *   STAGE_RUN      status socket (child's end, SEQPACKET), then by `cgroup` 1: files to write
+ *                  "0" to, one a hierarchy; 2: the group's folder, which the child is born in.  The
+ *                  sandbox is made as far as it can be without a job, and then waits for the run
  *   STAGE_INTAKE   status socket, package file (read-only), staging folder (O_DIRECTORY),
  *                  answer file (memfd or unlinked file, to be written)
  *   STAGE_COLLECT  status socket; the rest comes over it later (collect_task_t)
@@ -135,7 +136,9 @@ typedef struct {
     uint32_t magic;
     uint32_t kind;
     uint64_t seq; /* main's number for it, comes back in events */
-    uint32_t ncgroups;
+    /* version of the control groups it is in, from its birth on; 0: none counts its memory.  The
+       same when the sandbox is asked for and with the run */
+    uint32_t cgroup;
     /* the run, when the struct comes over the status socket */
     uint32_t lang;                /* enum stage_lang */
     uint32_t runtime;             /* whose interpreter and environment: stage_config_t.runtimes */
@@ -156,10 +159,11 @@ typedef struct {
  * ---- main -> a run's child, on its status socket, once ----
  *
  * The run itself: a stage_request_t again, with its descriptors in this order: job memfd, stdout
- * pipe, stderr pipe (write ends), then ncgroups cgroup files (write "0" to enter).  It may be sent
- * right after the request, or much later: children that wait are what makes a run start fast.
+ * pipe, stderr pipe (write ends).  It may be sent right after the request, or much later: children
+ * that wait are what makes a run start fast.  By then main has set the limits of its groups.
  */
 #define RUN_FDS       3
+#define RUN_FOLDER_FD 1 /* of the descriptors of STAGE_RUN, with cgroup 2 */
 #define RUN_STDIN_MAX (2 * SB_INPUT_MAX + 64 * SB_KIB) /* job and input in the memfd */
 
 /* ---- stage/packer -> main, about a request ---- */
@@ -217,7 +221,10 @@ typedef struct {
     int32_t signal;       /* 0: none */
     uint32_t timed_out;
     uint32_t cancelled;
-    uint32_t oom; /* proven by the cgroup */
+    uint32_t oom; /* proven by the cgroup: its limit was reached, and the kernel killed for it */
+    uint32_t host_oom; /* the kernel killed for memory although the limit was not reached */
+    uint64_t pids_hit; /* so often no process could be made */
+    uint32_t pids_limit;
     uint64_t memory_limit;
     uint64_t timeout_ms;
     uint64_t wall_ms; /* >= 1: duration_ms */

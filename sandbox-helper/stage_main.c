@@ -96,7 +96,7 @@ static uint64_t clone_flags(const stage_request_t *request)
 static void __attribute__((noreturn))
 child(const stage_request_t *request, const int *fds, int nfds)
 {
-    sandbox_run(&stage, fds, nfds);
+    sandbox_run(&stage, request, fds, nfds);
 }
 
 /* Asked for by `sandbox-helper --print-policy`, by people: not linked with libseccomp itself. */

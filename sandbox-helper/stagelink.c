@@ -84,6 +84,8 @@ static bool child_read(stage_child_t *child)
 
     if (n < 0 && errno == EAGAIN)
         return false;
+    if (n < 0 && errno == ECONNRESET)
+        return true; /* it died before it read all of ours; said once, before its own last words */
     if (n <= 0) { /* closed its end, or sent what does not fit: its death will be reported */
         loop_del(child->link->loop, &child->source);
         return false;

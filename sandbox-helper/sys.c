@@ -12,7 +12,7 @@
 
 #include "stage.h"
 
-/* As the kernel defines it (CLONE_ARGS_SIZE_VER0). */
+/* As the kernel defines it (CLONE_ARGS_SIZE_VER2). */
 struct clone3_args {
     uint64_t flags;
     uint64_t pidfd;
@@ -22,6 +22,9 @@ struct clone3_args {
     uint64_t stack;
     uint64_t stack_size;
     uint64_t tls;
+    uint64_t set_tid;
+    uint64_t set_tid_size;
+    uint64_t cgroup;
 };
 
 struct open_how_args {
@@ -46,16 +49,17 @@ enum { LANDLOCK_VERSION_FLAG = 1, LANDLOCK_PATH_BENEATH = 1 };
 /* enum fsconfig_command of the kernel */
 enum { CONFIG_SET_STRING = 1, CONFIG_CREATE = 6 };
 
-pid_t sys_clone(uint64_t flags, int *pidfd)
+pid_t sys_clone(uint64_t flags, int cgroup, int *pidfd)
 {
     struct clone3_args args = {
-        .flags = flags | CLONE_PIDFD,
+        .flags = flags | CLONE_PIDFD | (cgroup >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (uint64_t)(uintptr_t)pidfd,
         .exit_signal = SIGCHLD,
+        .cgroup = cgroup >= 0 ? (uint64_t)cgroup : 0,
     };
     long pid = syscall(SYS_clone3, &args, sizeof(args));
 
-    if (pid >= 0 || errno != ENOSYS)
+    if (pid >= 0 || errno != ENOSYS || cgroup >= 0)
         return (pid_t)pid;
     /* clone(2) puts the pidfd where parent_tid points: the third argument everywhere but s390 */
     return (pid_t)syscall(SYS_clone, (unsigned long)(flags | CLONE_PIDFD | SIGCHLD), NULL, pidfd,

@@ -65,6 +65,9 @@
 #ifndef CLONE_PIDFD
 #define CLONE_PIDFD 0x00001000
 #endif
+#ifndef CLONE_INTO_CGROUP
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
 #endif
@@ -104,12 +107,13 @@
 
 /*
  * clone3(2) with SIGCHLD as the exit signal and a copy of the caller's memory
- * (no CLONE_VM); falls back to clone(2) where clone3 is missing or answered
- * with ENOSYS by a container's filter.  The caller must be single-threaded: C
+ * (no CLONE_VM).  cgroup >= 0: a folder of cgroup2 to be born in.  Falls back to clone(2)
+ * where clone3 is missing or answered with ENOSYS by a container's filter; that knows
+ * nothing of groups: with one, ENOSYS is the caller's.  The caller must be single-threaded: C
  * library fork handlers do not run.  Returns as fork(2); in the parent *pidfd
  * is a close-on-exec descriptor of the child.
  */
-pid_t sys_clone(uint64_t flags, int *pidfd);
+pid_t sys_clone(uint64_t flags, int cgroup, int *pidfd);
 
 int sys_pidfd_open(pid_t pid);
 int sys_pidfd_kill(int pidfd, int sig);

@@ -1,11 +1,12 @@
 /*
- * warm.c - see warm.h.  Holds the waiting children's status sockets and pidfds.
+ * warm.c - see warm.h.  Holds the waiting children's status sockets, pidfds and control groups.
  * Runs in the main process.
  */
 #include "warm.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log.h"
 
@@ -13,6 +14,7 @@ struct warm_sandbox_s {
     warm_t *pool;
     warm_sandbox_t *next;
     stage_child_t child;
+    cgroup_leaf_t leaf;
 };
 
 static void unlink_idle(warm_sandbox_t *s)
@@ -26,6 +28,13 @@ static void unlink_idle(warm_sandbox_t *s)
     }
 }
 
+static void forget(warm_sandbox_t *s)
+{
+    unlink_idle(s);
+    leftovers_remove(s->pool->leftovers, &s->leaf);
+    free(s);
+}
+
 /* Idle ones that die are not replaced at once: what killed them may kill the next, and the next
  * run's own sandbox will tell its caller. */
 static void on_failed(void *ctx, const char *step, int errnum)
@@ -37,8 +46,7 @@ static void on_failed(void *ctx, const char *step, int errnum)
         log_errno(errnum);
         log_end();
     }
-    unlink_idle(s);
-    free(s);
+    forget(s);
 }
 
 static void on_exited(void *ctx, const stage_event_t *event)
@@ -49,8 +57,7 @@ static void on_exited(void *ctx, const stage_event_t *event)
         log_int("wait_status", event->wstatus);
         log_end();
     }
-    unlink_idle(s);
-    free(s);
+    forget(s);
 }
 
 static void on_message(void *ctx, const void *data, size_t len, int *fds, int nfds)
@@ -74,17 +81,30 @@ static void on_message(void *ctx, const void *data, size_t len, int *fds, int nf
 static const stage_child_ops_t idle_ops = {
     .failed = on_failed, .exited = on_exited, .message = on_message};
 
-static sb_code_t ask(warm_t *w, stage_child_t *child, const stage_child_ops_t *ops, void *ctx,
-                     sb_err_t *err)
+static sb_code_t ask(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
+                     const stage_child_ops_t *ops, void *ctx, sb_err_t *err)
 {
-    stage_request_t request = {.kind = STAGE_RUN};
+    stage_request_t request = {.kind = STAGE_RUN, .cgroup = (uint32_t)w->cgroups->version};
+    int fds[CG_CONTROLLERS], nfds;
+    sb_code_t rc = cgroup_make(w->cgroups, leaf, fds, &nfds, err);
 
-    return stagelink_request(w->link, child, ops, ctx, &request, NULL, 0, err);
+    if (rc != SB_OK)
+        return rc;
+    rc = stagelink_request(w->link, child, ops, ctx, &request, fds, nfds, err);
+    for (int i = 0; i < nfds; i++)
+        close(fds[i]);
+    if (rc != SB_OK)
+        leftovers_remove(w->leftovers, leaf);
+    return rc;
 }
 
-void warm_init(warm_t *w, stagelink_t *link, size_t want)
+void warm_init(warm_t *w, stagelink_t *link, cgroups_t *cgroups, leftovers_t *leftovers,
+               size_t want)
 {
-    *w = (warm_t){.link = link, .want = want < WARM_MAX ? want : WARM_MAX};
+    *w = (warm_t){.link = link,
+                  .cgroups = cgroups,
+                  .leftovers = leftovers,
+                  .want = want < WARM_MAX ? want : WARM_MAX};
 }
 
 void warm_refill(warm_t *w)
@@ -95,7 +115,7 @@ void warm_refill(warm_t *w)
         if (s == NULL)
             return;
         s->pool = w;
-        if (ask(w, &s->child, &idle_ops, s, NULL) != SB_OK) {
+        if (ask(w, &s->child, &s->leaf, &idle_ops, s, NULL) != SB_OK) {
             free(s);
             return;
         }
@@ -128,15 +148,20 @@ static warm_sandbox_t *oldest(const warm_t *w)
     return s;
 }
 
-sb_code_t warm_take(warm_t *w, stage_child_t *child, const stage_child_ops_t *ops, void *ctx,
-                    sb_err_t *err)
+sb_code_t warm_take(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
+                    const stage_child_ops_t *ops, void *ctx, sb_err_t *err)
 {
     warm_sandbox_t *s = oldest(w);
 
+    leaf->name[0] = '\0';
     if (s == NULL || w->link->state != LINK_READY)
-        return ask(w, child, ops, ctx, err);
+        return ask(w, child, leaf, ops, ctx, err);
     unlink_idle(s);
     sb_code_t rc = stage_child_move(&s->child, child, ops, ctx, err);
+    if (rc == SB_OK)
+        *leaf = s->leaf;
+    else
+        leftovers_remove(w->leftovers, &s->leaf);
     free(s);
     return rc;
 }

@@ -1,6 +1,7 @@
 /*
  * warm.h - sandboxes made ahead: children of sandbox-stage that have everything
- * that needs no job (namespaces, mounts, loopback) and wait for their one run.
+ * that needs no job (a control group, namespaces, mounts, loopback) and wait for their one
+ * run.
  * Single use: one that was sent a run is the job's, and never comes back.
  */
 #ifndef SB_WARM_H
@@ -8,7 +9,8 @@
 
 #include <stddef.h>
 
-#include "loop.h"
+#include "cgroup.h"
+#include "leftovers.h"
 #include "stagelink.h"
 
 #define WARM_MAX 16 /* some 0.5 MB of kernel memory each, the network namespace above all */
@@ -17,22 +19,25 @@ typedef struct warm_sandbox_s warm_sandbox_t;
 
 typedef struct {
     stagelink_t *link;
+    cgroups_t *cgroups;
+    leftovers_t *leftovers;
     warm_sandbox_t *idle; /* oldest last */
     size_t count, want;
 } warm_t;
 
 /* want: how many are kept waiting, cut to WARM_MAX. */
-void warm_init(warm_t *w, stagelink_t *link, size_t want);
+void warm_init(warm_t *w, stagelink_t *link, cgroups_t *cgroups, leftovers_t *leftovers,
+               size_t want);
 /* Asks for what is missing, when the stage is ready: between two runs. */
 void warm_refill(warm_t *w);
 void warm_close(warm_t *w);
 
 /*
- * Gives a waiting sandbox to `child`, whose callbacks it has from then on; asks
- * for a new one when none waits.  The run may be sent at once in either case.
- * SB_EBUSY: the stage is down, for now.
+ * Gives a waiting sandbox to `child`, whose callbacks it has from then on, and its control group to
+ * `leaf`, to be limited before the run is sent; asks for a new one when none waits.  The run may be
+ * sent at once in either case.  On failure there is neither.  SB_EBUSY: the stage is down, for now.
  */
-sb_code_t warm_take(warm_t *w, stage_child_t *child, const stage_child_ops_t *ops, void *ctx,
-                    sb_err_t *err);
+sb_code_t warm_take(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
+                    const stage_child_ops_t *ops, void *ctx, sb_err_t *err);
 
 #endif

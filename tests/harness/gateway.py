@@ -236,7 +236,8 @@ class Gateway:
     def start_helper(self):
         with open(self.state / "logs" / "helper.log", "ab") as log:
             self.helper = subprocess.Popen(
-                [settings.BIN / "sandbox-helper", "-c", self.state / "helper.yaml"],
+                [*settings.HELPER_PREFIX, settings.BIN / "sandbox-helper", "-c",
+                 self.state / "helper.yaml"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.helper_pids.append(self.helper.pid)
         watch.wait_for(self._helper_up, 10 * settings.SLOW, "the helper is not ready")

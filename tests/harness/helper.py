@@ -22,10 +22,13 @@ PROGRAM = settings.BIN / "sandbox-helper"
 
 
 class Helper:
+    base = "/tmp"  # below it each has a folder of its own
+    prefix = settings.HELPER_PREFIX
+
     def __init__(self, *, program=PROGRAM, preexec=None, **config):
         """preexec is called in the helper before its exec; the rest is merged into helper.yaml."""
         self.program, self.preexec, self.config = program, preexec, config
-        self.state = pathlib.Path(tempfile.mkdtemp(prefix="sbh-", dir="/tmp"))
+        self.state = pathlib.Path(tempfile.mkdtemp(prefix="sbh-", dir=self.base))
         self.socket = self.state / "run" / "h.sock"
         self.process = None
         self.packages = {}
@@ -51,7 +54,7 @@ class Helper:
     def start(self):
         path = self.write_config()
         with open(self.state / "log", "ab") as log:
-            self.process = subprocess.Popen([self.program, "-c", path], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([*self.prefix, self.program, "-c", path], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, start_new_session=True,
                                             preexec_fn=self.preexec)
         try:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pwd
+import shlex
 import shutil
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
@@ -15,7 +16,11 @@ MODULE = os.environ.get("SKILLBOX_MODULE", str(BUILD / "nginx" / "ngx_http_skill
 
 # The one the Makefile uses; sanitized programs take longer for everything.
 SANITIZED = os.environ.get("SKILLBOX_SANITIZED") == "1"
-SLOW = 4 if SANITIZED else 1
+# So does everything in an emulated machine (tests/hosts).
+SLOW = int(os.environ.get("SKILLBOX_SLOW") or (4 if SANITIZED else 1))
+
+# What the helper is started by, where a test does not say: tests/hosts gives each a group of its own.
+HELPER_PREFIX = shlex.split(os.environ.get("SKILLBOX_HELPER_PREFIX", ""))
 
 # `make attack`: the long tests, too.
 FULL = os.environ.get("SKILLBOX_FULL") == "1"

@@ -18,6 +18,7 @@ typedef struct {
     stage_config_t config; /* filled by stage_peer_init(), changed by the test before the start */
     stage_hello_t hello;
     bool masked_proc; /* start the stage where /proc is as Docker makes it */
+    bool no_clone3;   /* ... where clone3 does not exist */
     int sock;
     pid_t pid;
     uint64_t seq;
@@ -35,8 +36,9 @@ typedef struct {
     const char *input;  /* NULL: "{}" */
     uint64_t memory_bytes, file_bytes;
     uint32_t cpu_seconds;
-    unsigned ncgroups;
-    int cgroup_fd;          /* passed that often */
+    uint32_t cgroup;        /* version of the control groups it is said to be in */
+    int ncgroups;           /* descriptors of them, */
+    int cgroup_fd;          /* this one each time */
     int extra_fds;          /* so many descriptors beyond those of the protocol */
     unsigned kill_after_ms; /* SIGKILL through the pidfd, so long after RUN_READY; 0 = never */
     unsigned wait_ms;       /* the sandbox is left waiting so long before it gets its run */

@@ -220,6 +220,22 @@ static void each_end_has_its_status_and_error(void **state)
     assert_end(task, "cancelled", "cancelled");
 }
 
+static void what_the_control_group_saw_is_told(void **state)
+{
+    collect_task_t task = exited(-1);
+
+    task.signal = SIGKILL;
+    task.host_oom = 1;
+    assert_end(task, "failed", "killed by signal SIGKILL");
+    assert_true(run_warned("the host ran out of memory"));
+    run_fresh();
+    task = exited(0);
+    task.pids_hit = 3;
+    task.pids_limit = 64;
+    run_collect(&task);
+    assert_true(run_warned("the limit of 64 processes was reached"));
+}
+
 /* ---- SkillLite: the last line of stdout ---- */
 
 static void set_tail(const char *text, size_t len)
@@ -392,6 +408,7 @@ int main(void)
         T(an_output_that_is_no_file_is_refused),
         T(a_failed_run_keeps_its_output_and_its_own_error),
         T(each_end_has_its_status_and_error),
+        T(what_the_control_group_saw_is_told),
         T(the_last_line_of_stdout_can_be_the_output),
         T(output_json_wins_over_stdout),
         T(a_tail_cut_inside_its_only_line_is_no_output),

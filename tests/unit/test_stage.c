@@ -505,24 +505,75 @@ static void limits_bite(void **state)
     stage_run_close(&run);
 }
 
-static void cgroups_are_entered_before_anything_else(void **state)
+static void v1_groups_are_entered_at_birth(void **state)
 {
     char text[8] = "";
 
     start_over(STAGE_PYTHON, "import os\nos.close(os.memfd_create('counted'))\nprint('ok')\n");
+    run.cgroup = 1;
     run.ncgroups = 2;
-    run.cgroup_fd = memfd_create("cgroup.procs", MFD_CLOEXEC);
+    run.cgroup_fd = memfd_create("tasks", MFD_CLOEXEC);
     run_script(STAGE_PYTHON, NULL, 0);
     says_exactly("ok\n"); /* a memory cgroup counts memfds: they are allowed then */
     assert_int_equal(pread(run.cgroup_fd, text, sizeof(text), 0), 2);
     assert_string_equal(text, "00");
     close(run.cgroup_fd);
     stage_run_close(&run);
+}
+
+static void a_sandbox_is_in_the_groups_it_was_asked_for_or_not_at_all(void **state)
+{
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
     start_over(STAGE_BASH, "echo ran");
-    run.ncgroups = 1;
-    run.cgroup_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    run.cgroup_fd = null;
+    run.cgroup = run.ncgroups = 1;
     run_setup_fails("cgroup", EBADF);
-    close(run.cgroup_fd);
+    run.ncgroups = 0;
+    run_setup_fails("cgroup", EPROTO);
+    run.cgroup = 0;
+    run.ncgroups = 1;
+    run_setup_fails("cgroup", EPROTO);
+    run.cgroup = 3;
+    run_setup_fails("cgroup", EPROTO);
+    /* v2: it is born there, and no group is /dev/null */
+    run.cgroup = 2;
+    stage_peer_run(&stage, &run);
+    assert_int_equal(run.failed.kind, STAGE_FAILED);
+    assert_string_equal(run.failed.failed_step, "clone");
+    assert_int_equal(run.failed.failed_errno, EBADF);
+    close(null);
+}
+
+/* Only where there is no clone3: what looks like a group's folder is then a folder with that file.
+ */
+static void without_clone3_a_v2_group_is_entered(void **state)
+{
+    char path[128], text[8] = "";
+    int dir, procs;
+
+    stage_peer_stop(&stage);
+    stage.no_clone3 = true;
+    stage_peer_start(&stage);
+    start_over(STAGE_BASH, "echo ran");
+    snprintf(path, sizeof(path), "%s/group", stage.dir);
+    assert_int_equal(mkdir(path, 0755), 0);
+    dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    run.cgroup = 2;
+    run.ncgroups = 1;
+    run.cgroup_fd = dir;
+    run_setup_fails("cgroup", ENOENT);
+    procs = openat(dir, "cgroup.procs", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    run_script(STAGE_BASH, NULL, 0);
+    says_exactly("ran\n");
+    assert_int_equal(pread(procs, text, sizeof(text), 0), 1);
+    assert_string_equal(text, "0");
+    stage_run_close(&run);
+    close(procs);
+    close(dir);
+    stage_peer_stop(&stage);
+    stage.no_clone3 = false;
+    stage_peer_start(&stage);
 }
 
 /* ---- sandboxes made ahead ---- */
@@ -762,7 +813,9 @@ int main(void)
         cmocka_unit_test(foreign_system_call_tables_kill),
 #endif
         cmocka_unit_test(limits_bite),
-        cmocka_unit_test(cgroups_are_entered_before_anything_else),
+        cmocka_unit_test(v1_groups_are_entered_at_birth),
+        cmocka_unit_test(a_sandbox_is_in_the_groups_it_was_asked_for_or_not_at_all),
+        cmocka_unit_test(without_clone3_a_v2_group_is_entered),
         cmocka_unit_test(a_sandbox_waits_for_its_run),
         cmocka_unit_test(a_sandbox_that_gets_no_run_ends_with_its_socket),
         cmocka_unit_test(wrong_requests_fail_at_their_step),

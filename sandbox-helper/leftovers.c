@@ -1,0 +1,52 @@
+/*
+ * leftovers.c - see leftovers.h.  Runs in the main process.
+ */
+#include "leftovers.h"
+
+#include <stdlib.h>
+
+#include "log.h"
+
+#define RETRY_MS  20
+#define RETRY_MAX 500 /* ten seconds */
+
+/* A busy group, on its own after its sandbox. */
+typedef struct {
+    leftovers_t *all;
+    cgroup_leaf_t leaf;
+    loop_timer_t timer;
+    int tries;
+} leftover_t;
+
+static void on_retry(void *ctx)
+{
+    leftover_t *left = ctx;
+    leftovers_t *all = left->all;
+    bool gone = cgroup_remove(all->cgroups, &left->leaf);
+
+    if (!gone && ++left->tries < RETRY_MAX) {
+        cgroup_kill(all->cgroups, &left->leaf);
+        loop_timer_set(all->loop, &left->timer, RETRY_MS);
+        return;
+    }
+    if (!gone)
+        log_event(LOG_ERROR, "a control group could not be removed", "group", left->leaf.name);
+    free(left);
+    all->count--;
+    all->gone(all->ctx);
+}
+
+void leftovers_remove(leftovers_t *l, cgroup_leaf_t *leaf)
+{
+    if (cgroup_remove(l->cgroups, leaf))
+        return;
+    leftover_t *left = calloc(1, sizeof *left);
+    if (left != NULL) { /* else the next start sweeps it */
+        left->all = l;
+        left->leaf = *leaf;
+        left->timer = (loop_timer_t){.fn = on_retry, .ctx = left};
+        l->count++;
+        loop_timer_set(l->loop, &left->timer, RETRY_MS);
+    }
+    leaf->name[0] = '\0';
+}
