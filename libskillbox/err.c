@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -128,7 +129,8 @@ sb_code_t sb_err_at(sb_err_t *err, sb_code_t code, int line, const char *fmt, ..
 
 sb_code_t sb_err_errno(sb_err_t *err, int errnum, const char *fmt, ...)
 {
-    sb_code_t code = (errnum == ENOSPC || errnum == EDQUOT) ? SB_ENOSPACE : SB_ESYSTEM;
+    bool no_room = errnum == ENOSPC || errnum == EDQUOT || errnum == ETOOMANYREFS;
+    sb_code_t code = no_room ? SB_ENOSPACE : SB_ESYSTEM;
     char text[sizeof(err->message)];
     char full[sizeof(err->message)];
     const char *why = strerrordesc_np(errnum); /* static text, no locale: unlike strerror() */

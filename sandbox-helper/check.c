@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -21,7 +22,8 @@
 #include "remedy.h"
 #include "sys.h"
 
-#define VERSION_MS 5000
+#define VERSION_MS     5000
+#define SCM_RIGHTS_MAX 253 /* the kernel's SCM_MAX_FD: descriptors in one message */
 
 /* The packer, then a stage for each root, the host's first. */
 enum { PACKER, SANDBOX, PROGRAMS = SANDBOX + ROOTS_MAX };
@@ -161,6 +163,28 @@ static void check_identity(check_t *c)
          extra > 0 ? "give the helper a user without supplementary groups: what those may read, a "
                      "sandbox may read where it is visible"
                    : NULL);
+}
+
+/*
+ * The kernel counts descriptors under way in sockets per user, and looks at the count before a
+ * message is whole: each process of a run can have one full message more than its limit allows.
+ * The helper's own limit must be beyond what one run can reach.
+ */
+static void check_descriptors(check_t *c)
+{
+    const config_t *config = &c->h->config;
+    const uint64_t run = (uint64_t)config->nofile + (uint64_t)config->nproc * SCM_RIGHTS_MAX;
+    struct rlimit r = {0};
+    char found[128];
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return;
+    snprintf(found, sizeof found, "%ju; a run can have %ju under way", (uintmax_t)r.rlim_max,
+             (uintmax_t)run);
+    line(c, r.rlim_max > run ? CHECK_OK : CHECK_DEGRADED, "descriptors", found,
+         r.rlim_max > run ? NULL
+                          : "a hard limit of open files beyond that (systemd: LimitNOFILE=), or a "
+                            "lower limits.nproc: else one run can keep others from starting");
 }
 
 /* ---- interpreters ---- */
@@ -336,6 +360,7 @@ int check_run(helper_t *h)
     try_sandbox(&c);
     check_kernel(&c);
     check_identity(&c);
+    check_descriptors(&c);
     check_namespaces(&c);
     check_seccomp(&c);
     check_landlock(&c);

@@ -316,10 +316,11 @@ static sb_code_t send_run(job_t *job, const int fds[RUN_FDS], sb_err_t *err)
             rc = cgroup_limit(&h->cgroups, &job->leaf, job->req.memory, job->req.cpu_milli, err);
         if (rc == SB_OK && stage_child_send(&job->child, &run, sizeof run, fds, RUN_FDS) == 0)
             return SB_OK;
-        if (rc == SB_OK)
-            sb_err_errno(err, errno, "the sandbox takes no run");
+        bool taken = rc == SB_OK;
+        if (taken)
+            rc = sb_err_errno(err, errno, "the sandbox takes no run");
         drop_sandbox(job);
-        if (rc != SB_OK)
+        if (!taken || rc == SB_ENOSPACE) /* nor would another */
             return rc;
     }
     return SB_ESYSTEM;
@@ -386,6 +387,9 @@ void job_start(job_t *job)
         log_end();
     }
     job->ended_us = loop_now_us();
-    job_fail(job, 500, "internal_error", "The sandbox could not be started.");
+    if (rc == SB_ENOSPACE)
+        job_fail(job, 503, "overloaded", "The sandbox helper has no room for the run.");
+    else
+        job_fail(job, 500, "internal_error", "The sandbox could not be started.");
     job_refuse(job);
 }

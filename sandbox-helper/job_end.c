@@ -19,6 +19,9 @@
 #include "log.h"
 #include "sys.h"
 
+#define COLLECT_AGAIN_MS 100
+#define COLLECT_TRIES    600 /* a minute */
+
 /* ---- facts ---- */
 
 static int exit_signal(const job_t *job)
@@ -297,6 +300,31 @@ static sb_code_t collect(job_t *job, sb_err_t *err)
     return rc;
 }
 
+static void on_collect_again(void *ctx);
+
+/*
+ * A script's result must not be lost to another run that has all the descriptors under way that
+ * the kernel grants this user: it waits for the end of that.
+ */
+static void wait_or_give_up(job_t *job, const sb_err_t *err)
+{
+    if (err->sys_errno != ETOOMANYREFS || ++job->collect_tries == COLLECT_TRIES) {
+        no_result(job, err->message);
+        return;
+    }
+    job->timer.fn = on_collect_again;
+    loop_timer_set(&job->h->loop, &job->timer, COLLECT_AGAIN_MS);
+}
+
+static void on_collect_again(void *ctx)
+{
+    job_t *job = ctx;
+    sb_err_t err = {0};
+
+    if (collect(job, &err) != SB_OK)
+        wait_or_give_up(job, &err);
+}
+
 void job_dead(job_t *job)
 {
     sb_err_t err = {0};
@@ -312,7 +340,7 @@ void job_dead(job_t *job)
         cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
         leftovers_remove(&job->h->leftovers, &job->leaf);
         if (rc != SB_OK)
-            no_result(job, err.message);
+            wait_or_give_up(job, &err);
         return;
     }
     cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);

@@ -49,6 +49,7 @@ struct job_s {
     bool answered;     /* with a result that says so */
 
     int answer_fd, archive_fd;
+    int collect_tries;
     collector_t *collector;
     packer_report_t report;
     /* Not 0: the run is to be answered by this refusal once the sandbox is dead. */

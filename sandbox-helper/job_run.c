@@ -260,6 +260,8 @@ static void on_failed(void *ctx, const char *step, int errnum)
         return;
     if (job->ended_us == 0)
         job->ended_us = loop_now_us();
+    if (errnum == ETOOMANYREFS)
+        job_fail(job, 503, "overloaded", "The sandbox helper has no room for the run.");
     job_fail(job, 500, "internal_error", "The sandbox failed: %s.", step);
     job_dead(job);
 }

@@ -3,9 +3,12 @@
  */
 #include "mounts.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -102,37 +105,50 @@ static uint64_t proc_atime(void)
     return statvfs("/proc", &vfs) == 0 && (vfs.f_flag & ST_NOATIME) != 0 ? MOUNT_ATTR_NOATIME : 0;
 }
 
-/* What a full procfs says about the host: its kernel's addresses, keys, hardware, command line. */
-static const char *const proc_masked[] = {
-    "acpi",     "asound",        "buddyinfo",   "bus",           "cmdline",      "config.gz",
-    "consoles", "diskstats",     "driver",      "dynamic_debug", "fs",           "interrupts",
-    "iomem",    "ioports",       "irq",         "kallsyms",      "kcore",        "key-users",
-    "keys",     "kmsg",          "kpagecgroup", "kpagecount",    "kpageflags",   "latency_stats",
-    "locks",    "mdstat",        "modules",     "mtrr",          "pagetypeinfo", "partitions",
-    "pressure", "sched_debug",   "schedstat",   "scsi",          "slabinfo",     "softirqs",
-    "swaps",    "sysrq-trigger", "timer_list",  "timer_stats",   "tty",          "vmallocinfo",
-    "vmstat",   "zoneinfo"};
+/*
+ * What a run may see of the host in a full procfs: what programs size themselves by.  All else is
+ * covered, known or not: the kernel's addresses, keys, hardware, command line, and whatever the
+ * next kernel adds.
+ */
+static const char *const proc_shown[] = {"cpuinfo", "filesystems", "loadavg", "meminfo", "stat",
+                                         "sys",     "sysvipc",     "uptime",  "version"};
+
+static bool proc_hidden(const struct dirent *entry)
+{
+    if (entry->d_type == DT_LNK || strspn(entry->d_name, "0123456789.") > 0)
+        return false; /* links lead to the process's own; the folders of processes */
+    for (size_t i = 0; i < sizeof(proc_shown) / sizeof(proc_shown[0]); i++)
+        if (strcmp(entry->d_name, proc_shown[i]) == 0)
+            return false;
+    return true;
+}
+
+static int mask(const struct dirent *entry)
+{
+    char path[sizeof("/proc/") + sizeof(entry->d_name)];
+
+    snprintf(path, sizeof(path), "/proc/%s", entry->d_name);
+    if (entry->d_type == DT_DIR)
+        return mounts_hide(path);
+    return mounts_bind("/dev/null", AT_FDCWD, path, MOUNTS_BASE | MOUNT_ATTR_RDONLY);
+}
 
 static int mask_proc(void)
 {
-    for (size_t i = 0; i < sizeof(proc_masked) / sizeof(proc_masked[0]); i++) {
-        char path[64];
-        struct stat st;
-        int rc;
+    DIR *dir = opendir("/proc");
+    struct dirent *entry;
+    int rc = dir == NULL ? -1 : 0, err;
 
-        snprintf(path, sizeof(path), "/proc/%s", proc_masked[i]);
-        if (lstat(path, &st) != 0) {
-            if (errno == ENOENT)
-                continue;
-            return -1;
-        }
-        rc = S_ISDIR(st.st_mode)
-                 ? mounts_hide(path)
-                 : mounts_bind("/dev/null", AT_FDCWD, path, MOUNTS_BASE | MOUNT_ATTR_RDONLY);
-        if (rc != 0)
-            return -1;
-    }
-    return 0;
+    while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL)
+        if (proc_hidden(entry))
+            rc = mask(entry);
+    if (rc == 0 && errno != 0)
+        rc = -1;
+    err = errno;
+    if (dir != NULL)
+        closedir(dir);
+    errno = err;
+    return rc;
 }
 
 int mounts_proc(int full)

@@ -45,8 +45,8 @@ int mounts_bind_one(int from_fd, int to_dirfd, const char *to, uint64_t attr);
 int mounts_hide(const char *at);
 
 /*
- * A new procfs for the caller's pid namespace at /proc.  full: everything but what
- * tells about the host, which is covered; else subset=pid.  Read-only: nothing in it
+ * A new procfs for the caller's pid namespace at /proc.  full: processes and
+ * what they size themselves by, the rest is covered; else subset=pid.  Read-only: nothing in it
  * is a run's to change (processes write to descriptors through /proc/self/fd all the
  * same).
  */

@@ -181,6 +181,10 @@ static int spawn(nursery_t *nu, const stage_request_t *request, const int *fds, 
     slot->seq = request->seq;
     event.pid = pid;
     rc = send_event(&event, pidfd);
+    if (rc != 0 && errno == ETOOMANYREFS) { /* a run's doing: no reason to end all the others */
+        (void)sys_pidfd_kill(pidfd, SIGKILL);
+        rc = send_failure(request->seq, "descriptors", ETOOMANYREFS);
+    }
     close(pidfd);
     return rc;
 }

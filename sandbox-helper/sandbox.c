@@ -328,6 +328,27 @@ static int step_hide_packages(void *ctx)
     return mounts_hide(TEMPLATE_PACKAGES);
 }
 
+/*
+ * The folders that will hold the results, for main to keep: they outlive the namespaces.  Sent
+ * before the limits: the kernel counts descriptors under way per user of the host, all runs
+ * together, and compares with the sender's RLIMIT_NOFILE.  A run that keeps its own limit's worth
+ * under way would stop every other run here.
+ */
+static int step_ready(void *ctx)
+{
+    run_t *run = ctx;
+    run_report_t report = {.magic = STAGE_MAGIC, .kind = RUN_READY};
+    int dirs[2] = {openat(run->out, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                   openat(run->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+
+    if (dirs[0] < 0 || dirs[1] < 0 ||
+        sys_send_fds(FD_STATUS, &report, sizeof(report), dirs, 2) != 0)
+        return -1;
+    close(dirs[0]);
+    close(dirs[1]);
+    return 0;
+}
+
 /* ---- confining ---- */
 
 static void add_rule(stage_t *stage, const char *path, uint64_t access)
@@ -495,10 +516,9 @@ static const step_t entering[] = {
 };
 
 static const step_t filling[] = {
-    {"input", step_input},
-    {"seal sandbox", step_seal},
-    {"package", step_package},
-    {"hide packages", step_hide_packages},
+    {"input", step_input},     {"seal sandbox", step_seal},
+    {"package", step_package}, {"hide packages", step_hide_packages},
+    {"ready", step_ready},
 };
 
 /* Capabilities go after all that needs them; Landlock and the filter after all that they forbid. */
@@ -530,18 +550,6 @@ static const char *run_steps(run_t *run)
     return failed;
 }
 
-/* The folders that will hold the results, for main to keep: they outlive the namespaces. */
-static int report_ready(const run_t *run)
-{
-    run_report_t report = {.magic = STAGE_MAGIC, .kind = RUN_READY};
-    int dirs[2] = {openat(run->out, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
-                   openat(run->work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-
-    if (dirs[0] < 0 || dirs[1] < 0)
-        return -1;
-    return sys_send_fds(FD_STATUS, &report, sizeof(report), dirs, 2);
-}
-
 void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *fds, int nfds)
 {
     run_t run = {.stage = stage,
@@ -553,8 +561,6 @@ void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *
     const char *step;
 
     step = run_steps(&run);
-    if (step == NULL && report_ready(&run) != 0)
-        step = "ready";
     if (step != NULL) {
         report_run_failed(run.status, step, errno, NULL);
         _exit(EXIT_SETUP);

@@ -170,7 +170,7 @@ typedef struct {
 
 enum stage_event_kind {
     STAGE_SPAWNED = 1, /* pid is valid; one descriptor comes along: the child's pidfd */
-    STAGE_FAILED,      /* the child could not be made: step and error */
+    STAGE_FAILED,      /* the child could not be made, or is none to be had: step and error */
     STAGE_EXITED, /* the child (for runs: the pid namespace's init, hence everything in it) is dead
                      and reaped */
 };
@@ -192,7 +192,8 @@ typedef struct {
 enum run_report_kind {
     RUN_SETUP_FAILED =
         1,     /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
-    RUN_READY, /* two descriptors come along: /sandbox/out, /sandbox/work */
+    RUN_READY, /* two descriptors come along: /sandbox/out, /sandbox/work.  All is mounted; what is
+                  left, limits to filter, may still fail */
     RUN_EXITED, /* the script's main process ended: wstatus; pid 1 exits right after */
 };
 

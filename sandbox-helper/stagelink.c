@@ -86,7 +86,7 @@ static bool child_read(stage_child_t *child)
         return false;
     if (n < 0 && errno == ECONNRESET)
         return true; /* it died before it read all of ours; said once, before its own last words */
-    if (n <= 0) { /* closed its end, or sent what does not fit: its death will be reported */
+    if (n <= 0) {    /* closed its end, or sent what does not fit: its death will be reported */
         loop_del(child->link->loop, &child->source);
         return false;
     }
@@ -166,6 +166,8 @@ sb_code_t stagelink_request(stagelink_t *l, stage_child_t *child, const stage_ch
     if (sent != 0) {
         child_close(child);
         child->link = NULL;
+        if (saved == ETOOMANYREFS) /* a run's doing: no reason to end all the others */
+            return sb_err_errno(err, saved, "descriptors to %s", l->name);
         go_down(l, "it takes no requests");
         sb_err_errno(err, saved, "%s takes no requests", l->name);
         return SB_EBUSY;

@@ -160,8 +160,12 @@ static void write_file(const char *path, const char *a, const char *b, const cha
 
 static const attack_t *find_attack(const char *name)
 {
-    const attack_t *const lists[] = {file_attacks, kernel_attacks, limit_attacks, neighbour_attacks,
-                                     lifecycle_attacks};
+    /* clang-format off: one list a line, so that additions do not meet */
+    const attack_t *const lists[] = {
+        file_attacks,      kernel_attacks,  limit_attacks, neighbour_attacks,
+        lifecycle_attacks, network_attacks, ipc_attacks,   proc_attacks,
+    };
+    /* clang-format on */
 
     for (size_t i = 0; i < COUNT(lists); i++) {
         for (const attack_t *a = lists[i]; a->name != NULL; a++) {

@@ -32,7 +32,8 @@ typedef struct {
     void (*run)(int argc, char **argv);
 } attack_t;
 
-extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbour_attacks[],
-    lifecycle_attacks[];
+extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbour_attacks[];
+extern const attack_t lifecycle_attacks[];
+extern const attack_t network_attacks[], ipc_attacks[], proc_attacks[];
 
 #endif

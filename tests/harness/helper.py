@@ -51,12 +51,13 @@ class Helper:
 
     # ---- its life ----
 
-    def start(self):
+    def start(self, **how):
+        """how: more for Popen, to start it in another surrounding."""
         path = self.write_config()
         with open(self.state / "log", "ab") as log:
-            self.process = subprocess.Popen([*self.prefix, self.program, "-c", path], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, start_new_session=True,
-                                            preexec_fn=self.preexec)
+            self.process = subprocess.Popen([*self.prefix, self.program, "-c", path], **{
+                "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True,
+                "preexec_fn": self.preexec, **how})
         try:
             watch.wait_for(self._up, 10 * settings.SLOW, "the helper does not listen")
         except BaseException:
@@ -172,4 +173,11 @@ class Helper:
         """Sends a run and returns the open connection."""
         conn = fcgi_call.Connection(self.socket, 60 * settings.SLOW)
         conn.request(self.params(code, lang, job_length=len(job), **over), job + input)
+        return conn
+
+    def begin_package(self, digest, args, **over):
+        """Sends a run of a package that was pushed; returns the open connection."""
+        job = json.dumps({"args": [str(a) for a in args]}).encode()
+        conn = fcgi_call.Connection(self.socket, 60 * settings.SLOW)
+        conn.request(fcgi_call.run_params(digest, job_length=len(job), **over), job + b"{}")
         return conn

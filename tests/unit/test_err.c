@@ -29,6 +29,7 @@ static void null_is_allowed(void **state)
     assert_int_equal(sb_err_at(NULL, SB_ESKILL, 1, "x"), SB_ESKILL);
     assert_int_equal(sb_err_errno(NULL, EACCES, "x"), SB_ESYSTEM);
     assert_int_equal(sb_err_errno(NULL, ENOSPC, "x"), SB_ENOSPACE);
+    assert_int_equal(sb_err_errno(NULL, ETOOMANYREFS, "x"), SB_ENOSPACE);
     assert_int_equal(sb_err_context(NULL, "x"), SB_EINTERNAL);
 }
 
