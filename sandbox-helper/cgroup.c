@@ -16,7 +16,8 @@
 
 #define CPU_PERIOD_USEC 100000
 #define NAME_TRIES      1000
-#define CHARGE_MAX      32768 /* what the kernel kills for: eight pages at once at most */
+#define TCP_BYTES       (32 * SB_MIB) /* v1: of a run's connections; each holds 6 MiB at most */
+#define CHARGE_MAX      32768         /* what the kernel kills for: eight pages at once at most */
 
 static unsigned long leaves;
 
@@ -54,8 +55,16 @@ static int limit_ahead_v1(const cgroups_t *cg, const char *leaf, const char **st
 {
     *step = "pids.max";
     int rc = put_number(cg->base[CG_PIDS], leaf, *step, cg->pids);
-    if (rc != 0 || !cg->cpu)
+    if (rc != 0)
         return rc;
+    /* v1's memory limit leaves out what lies in TCP's buffers, also those of a run's own loopback;
+     * without this one a run could fill up net.ipv4.tcp_mem, which is the whole host's */
+    *step = "memory.kmem.tcp.limit_in_bytes";
+    rc = put_number(cg->base[CG_MEMORY], leaf, *step, TCP_BYTES);
+    if (rc != 0 && !absent(rc))
+        return rc;
+    if (!cg->cpu)
+        return 0;
     *step = "cpu.cfs_period_us";
     return put_number(cg->base[CG_CPU], leaf, *step, CPU_PERIOD_USEC);
 }

@@ -260,4 +260,69 @@ static void attack_network(int argc, char **argv)
     configure();
 }
 
-const attack_t network_attacks[] = {{"network", attack_network}, {NULL, NULL}};
+/* ---- 31: memory in the buffers of its own connections ---- */
+
+enum { FILLERS = 3, CONNECTIONS = 60 };
+
+/* As much as a connection takes when nobody reads. */
+static long long fill_connection(int listener, const where_t *at)
+{
+    static char block[65536];
+    int ends[2] = {socket(AF_INET, SOCK_STREAM, 0), -1}, size = 1 << 30;
+    long long bytes = 0;
+    ssize_t n;
+
+    if (connect(ends[0], (const struct sockaddr *)&at->addr, at->len) != 0) {
+        return 0;
+    }
+    ends[1] = accept(listener, NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        setsockopt(ends[i], SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+        setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    }
+    for (int i = 0; i < 2; i++) {
+        while ((n = send(ends[i], block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL)) > 0) {
+            bytes += n;
+        }
+    }
+    return bytes;
+}
+
+static void fill_connections(int out, int port)
+{
+    long long bytes = 0;
+    where_t at;
+    int listener;
+
+    parse("4", "127.0.0.1", port, &at);
+    listener = listen_local(&at);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        bytes += fill_connection(listener, &at);
+    }
+    (void)!write(out, &bytes, sizeof(bytes));
+    pause();
+}
+
+static void attack_full_connections(int argc, char **argv)
+{
+    long long bytes, sum = 0;
+    int out[2];
+
+    if (pipe(out) != 0) {
+        tried(-1, "pipe");
+        return;
+    }
+    for (int i = 0; i < FILLERS; i++) {
+        if (fork() == 0) {
+            fill_connections(out[1], LOCAL_PORT + i);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < FILLERS && read(out[0], &bytes, sizeof(bytes)) == sizeof(bytes); i++) {
+        sum += bytes;
+    }
+    noted_number("bytes", sum);
+}
+
+const attack_t network_attacks[] = {
+    {"network", attack_network}, {"full-connections", attack_full_connections}, {NULL, NULL}};

@@ -3,12 +3,15 @@ listeners hear and what the kernel says of the run's network from outside."""
 
 import json
 import pathlib
+import resource
 import select
 import socket
 import subprocess
+import threading
 
 import pytest
 
+from harness import settings, watch
 from held import Held
 
 
@@ -111,6 +114,52 @@ def test_the_network_of_a_run_is_a_loopback_and_no_route(gateway, observed):
     assert packets > 0, "control: its own loopback carried something"
     assert routes == []
     observed(f"one interface, lo, {packets} packets of its own; no route")
+
+
+# ---- the memory of connections, which all of the host share ----
+
+class TcpMemory(threading.Thread):
+    """Watches the bytes in the buffers of all TCP connections of the host."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.done, self.before = threading.Event(), self.now()
+        self.most = self.before
+
+    @staticmethod
+    def now():
+        for line in pathlib.Path("/proc/net/sockstat").read_text().splitlines():
+            if line.startswith("TCP:"):
+                return int(line.split()[-1]) * resource.getpagesize()
+        raise AssertionError("no TCP in sockstat")
+
+    def run(self):
+        while not self.done.wait(0.02):
+            self.most = max(self.most, self.now())
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.join()
+
+
+@pytest.mark.item(31)
+def test_a_runs_own_connections_do_not_fill_the_hosts_tcp_memory(gateway, observed):
+    if "without cgroup" in gateway.helper_log:
+        pytest.skip("without control groups nothing counts a run's connections")
+    with TcpMemory() as memory:
+        answer = gateway.run("probe", args=["x", "300", "full-connections"])
+        if answer["status"] == "success":  # v1: the buffers stay small; v2: it dies of its memory limit
+            assert answer["output"]["notes"]["bytes"] > 100000, "control: they carried something"
+        else:
+            assert "memory" in answer["error"], answer
+    grown = memory.most - memory.before
+    assert grown < 320 << 20
+    watch.wait_for(lambda: memory.now() < memory.before + (16 << 20), 10 * settings.SLOW, "the memory did not come back")
+    observed(f"180 connections filled: {grown >> 20} MiB more in the host's TCP buffers at most")
 
 
 @pytest.mark.control
