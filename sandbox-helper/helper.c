@@ -63,6 +63,8 @@ void helper_find_runtimes(helper_t *h, const char *packages)
         log_event(LOG_WARN, "not all imported runtimes are offered", "reason", err.message);
     runtimes_find(&h->config, h->runtimes);
     roots_make(&h->roots, &h->config, h->runtimes, packages);
+    for (size_t i = 0; i < h->roots.count; i++)
+        h->roots.root[i].config.memory_cgroup = h->cgroups.version != 0;
 }
 
 sb_code_t helper_init_programs(helper_t *h, void (*on_change)(void *ctx, stagelink_t *link),

@@ -124,7 +124,7 @@ int policy_print(FILE *out, uint32_t arch)
         arch = seccomp_arch_native();
     for (size_t g = 0; g < policy_ngroups; g++)
         total += policy_groups[g].ncalls;
-    lines = calloc(total, sizeof(*lines));
+    lines = calloc(total + 1, sizeof(*lines));
     if (lines == NULL)
         return -1;
     n = collect(arch, lines);

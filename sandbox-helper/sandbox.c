@@ -121,7 +121,9 @@ static int step_request(void *ctx)
         return -1;
     if (n != (ssize_t)sizeof(request) || request.magic != STAGE_MAGIC ||
         request.kind != STAGE_RUN || request.runtime >= STAGE_RUNTIMES ||
-        request.cgroup != run->cgroup || nfds != RUN_FDS) {
+        request.cgroup != run->cgroup || nfds != RUN_FDS ||
+        /* the template counts on it: see its /dev/zero */
+        (run->stage->config.memory_cgroup && request.cgroup == 0)) {
         errno = EPROTO;
         return -1;
     }

@@ -96,6 +96,7 @@ typedef struct {
     uint32_t proc_full;         /* 0: procfs with subset=pid */
     uint32_t allow_no_proc;     /* operator's word: run when procfs can't be mounted */
     uint32_t allow_no_landlock; /* operator's word: run on kernels without Landlock */
+    uint32_t memory_cgroup;     /* 1: every run comes with a memory cgroup */
     uint32_t nofile;            /* RLIMIT_NOFILE of a run */
     uint32_t nproc;             /* RLIMIT_NPROC of a run */
 } stage_config_t;

@@ -283,23 +283,36 @@ static int step_readonly(void *ctx)
     return 0;
 }
 
+/*
+ * /dev/zero mapped shared is memory that only a memory cgroup counts, and no filter sees which file
+ * is mapped.  Without one /dev/full stands in its place: it reads as zeros, too, and can't be
+ * mapped.
+ */
+static const char *zero_device(const stage_config_t *config)
+{
+    return config->memory_cgroup ? "/dev/zero" : "/dev/full";
+}
+
 /* A folder of our own with five of the host's devices: no tty, no ptmx, nothing to load modules. */
 static int step_dev(void *ctx)
 {
-    static const char *const nodes[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random",
-                                        "/dev/urandom"};
+    template_t *t = ctx;
+    const char *const nodes[][2] = {{"/dev/null", "dev/null"},
+                                    {zero_device(t->config), "dev/zero"},
+                                    {"/dev/full", "dev/full"},
+                                    {"/dev/random", "dev/random"},
+                                    {"/dev/urandom", "dev/urandom"}};
     static const char *const links[][2] = {
         {"/proc/self/fd", "dev/fd"},
         {"/proc/self/fd/0", "dev/stdin"},
         {"/proc/self/fd/1", "dev/stdout"},
         {"/proc/self/fd/2", "dev/stderr"},
     };
-    template_t *t = ctx;
 
     /* device nodes work on a read-only mount; what they lose is chmod, utime and xattrs */
     for (size_t i = 0; i < COUNT(nodes); i++)
-        if (make_file(t->root, nodes[i] + 1, "") != 0 ||
-            mounts_bind(nodes[i], t->root, nodes[i] + 1,
+        if (make_file(t->root, nodes[i][1], "") != 0 ||
+            mounts_bind(nodes[i][0], t->root, nodes[i][1],
                         MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY) != 0)
             return -1;
     for (size_t i = 0; i < COUNT(links); i++)

@@ -33,10 +33,16 @@ def canaries():
 
 
 @pytest.fixture(scope="module")
-def gateway(canaries):
+def helper_options():
+    """Keys for helper.yaml beside those of all; a module may have its own."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def gateway(canaries, helper_options):
     """As everywhere, but with small writable mounts, a secret in the environment of all
     its processes, another tenant with a secret in its package, and that tenant's run."""
-    gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY}).start()
+    gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY, **helper_options}).start()
     try:
         push_others_package(gw, canaries)
         push_probe(gw)

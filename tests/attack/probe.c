@@ -164,6 +164,7 @@ static const attack_t *find_attack(const char *name)
     const attack_t *const lists[] = {
         file_attacks,      kernel_attacks,  limit_attacks, neighbour_attacks,
         lifecycle_attacks, network_attacks, ipc_attacks,   proc_attacks,
+        policy_attacks,
     };
     /* clang-format on */
 

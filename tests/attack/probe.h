@@ -35,5 +35,6 @@ typedef struct {
 extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbour_attacks[];
 extern const attack_t lifecycle_attacks[];
 extern const attack_t network_attacks[], ipc_attacks[], proc_attacks[];
+extern const attack_t policy_attacks[];
 
 #endif
