@@ -52,6 +52,10 @@ STAGE_OBJS   := $(call obj,sandbox-helper,$(STAGE_SRCS))
 PACKER_OBJS  := $(call obj,sandbox-helper,$(PACKER_SRCS))
 CLI_OBJS     := $(call obj,cli,$(CLI_SRCS))
 
+HELPER_LIBS := -lyaml -lcrypto
+STAGE_LIBS  := -lseccomp -ljansson -lcrypto
+PACKER_LIBS := -lseccomp -larchive -lyaml -ljansson -lcrypto
+
 LIBCORE    := $(BUILD)/lib/libskillbox-core.a
 LIBSTORE   := $(BUILD)/lib/libskillbox-store.a
 LIBPACKAGE := $(BUILD)/lib/libskillbox-package.a
@@ -81,15 +85,15 @@ $(LIBCORE) $(LIBSTORE) $(LIBPACKAGE):
 
 $(BUILD)/bin/sandbox-helper: $(HELPER_OBJS) $(LIBCORE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lyaml -lcrypto
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(HELPER_LIBS)
 
 $(BUILD)/bin/sandbox-stage: $(STAGE_OBJS) $(LIBCORE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lseccomp -ljansson -lcrypto
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(STAGE_LIBS)
 
 $(BUILD)/bin/sandbox-packer: $(PACKER_OBJS) $(LIBPACKAGE) $(LIBCORE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lseccomp -larchive -lyaml -ljansson -lcrypto
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PACKER_LIBS)
 
 $(BUILD)/bin/skillbox: $(CLI_OBJS) $(LIBSTORE) $(LIBPACKAGE) $(LIBCORE)
 	@mkdir -p $(@D)
@@ -105,6 +109,7 @@ $(MODULE): $(MODULE_DEPS)
 
 include tests/unit/unit.mk
 include tests/fuzz/fuzz.mk
+include tests/fault/faults.mk
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -121,7 +126,7 @@ demo: ## build, start a private gateway, push a skill and run it over HTTP
 	@BUILD=$(abspath $(BUILD)) tests/tools/demo
 
 # Everything a test layer runs besides the programs and the module.
-TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS) $(CAGE)
+TEST_PROGRAMS = $(UNIT_TESTS) $(ATTACK_PROGRAMS) $(CAGE) $(FAULT_PROGRAMS)
 
 test: ## build and run every test
 	@tests/tools/deps build run test

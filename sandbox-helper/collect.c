@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault.h"
 #include "log.h"
 
 #define COLLECT_MS 120000 /* 256 MiB of artifacts through gzip take some seconds */
@@ -113,6 +114,7 @@ static sb_code_t collector_new(collectors_t *p, collector_t **out, sb_err_t *err
         return sb_err_set(err, SB_ESYSTEM, "out of memory");
     c->pool = p;
     c->timer = (loop_timer_t){.fn = on_timer, .ctx = c};
+    SB_FAULT_POINT("collector to be made");
     sb_code_t rc = stagelink_request(p->link, &c->child, &child_ops, c, &request, NULL, 0, err);
     if (rc != SB_OK) {
         free(c);
@@ -156,6 +158,7 @@ sb_code_t collector_start(collectors_t *p, const collect_task_t *task, const int
         collector_free(c);
         return sb_err_errno(err, saved, "the collect child takes no task");
     }
+    SB_FAULT_POINT("task given");
     c->ops = ops;
     c->owner = owner;
     loop_timer_set(p->loop, &c->timer, COLLECT_MS);
@@ -166,6 +169,7 @@ sb_code_t collector_start(collectors_t *p, const collect_task_t *task, const int
 bool collector_sync(collector_t *c, int dir_fd)
 {
     c->syncing = true;
+    SB_FAULT_POINT("folder to be synced");
     if (stage_child_send(&c->child, "s", 1, &dir_fd, 1) == 0)
         return true;
     stage_child_kill(&c->child);

@@ -14,6 +14,7 @@
 
 #include "artifacts.h"
 #include "confine.h"
+#include "fault.h"
 #include "landlock.h"
 #include "output.h"
 #include "result.h"
@@ -141,6 +142,7 @@ static void sync_folder(collect_t *c)
     if (n != 1 || word != 's' || nfds != 1 || fsync(folder) != 0) {
         _exit(1);
     }
+    SB_FAULT_POINT("folder synced");
     word = 'd';
     if (sys_send_fds(c->status, &word, 1, NULL, 0) != 0) {
         _exit(1);
@@ -153,8 +155,10 @@ void collect_child(const int *fds, int nfds)
 
     confine(&c, fds, nfds);
     await_task(&c);
+    SB_FAULT_POINT("task taken");
     confine_folders(&c);
     collect(&c);
+    SB_FAULT_POINT("result packed");
     if (send_report(&c) != 0) {
         _exit(1);
     }

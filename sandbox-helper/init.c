@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "launch.h"
 #include "report.h"
 #include "sys.h"
@@ -102,8 +103,11 @@ void init_run(const run_t *run)
     }
     if (keep_two(pipefd[0]) != 0)
         fail("init descriptors", errno, NULL);
+    SB_FAULT_POINT("script forked");
     await_exec(script);
     report.wstatus = reap_until(script);
+    SB_FAULT_POINT("script reaped");
     (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
+    SB_FAULT_POINT("end reported");
     _exit(0);
 }

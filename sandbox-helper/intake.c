@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../libskillbox/limits.h"
+#include "fault.h"
 #include "log.h"
 
 #define MULTIPART_EXTRA (1 * SB_MIB) /* boundaries, headers and other fields around the file */
@@ -169,6 +170,7 @@ void intake_accept(helper_t *h, connection_t *conn, const request_t *request)
         return;
     }
     connection_set_owner(conn, &owner_ops, in);
+    SB_FAULT_POINT("upload accepted");
     connection_stdin(conn, in->upload_rw, (uint64_t)h->config.package_bytes + MULTIPART_EXTRA);
 }
 
@@ -192,6 +194,7 @@ static void on_complete(void *owner, uint64_t stdin_len)
         return;
     }
     in->state = INTAKE_WAITING;
+    SB_FAULT_POINT("upload queued");
     loop_timer_set(&h->loop, &in->timer, h->config.queue_timeout_ms);
     helper_dispatch(h);
 }
@@ -262,6 +265,7 @@ static void finish(intake_t *in)
         refuse(in, 500, "internal_error", "The package could not be examined.");
         return;
     }
+    SB_FAULT_POINT("package to be kept");
     if (r->http_status == 200) {
         if (state_staging_keep(&in->h->state, in->staging, r->digest, &err) != SB_OK) {
             log_event(LOG_ERROR, "a package could not be kept", "error", err.message);
@@ -270,6 +274,7 @@ static void finish(intake_t *in)
         }
         in->staging[0] = '\0';
     }
+    SB_FAULT_POINT("upload to be answered");
     log_intake(in, r->http_status, r->text);
     connection_answer_file(in->conn, r->http_status, "", in->answer_fd, r->answer_len, 0);
     in->answer_fd = -1;
@@ -311,6 +316,7 @@ static void on_message(void *ctx, const void *data, size_t len, int *fds, int nf
     }
     in->report = report;
     in->reported = true;
+    SB_FAULT_POINT("upload examined");
 }
 
 static void on_exited(void *ctx, const stage_event_t *event)
@@ -355,6 +361,7 @@ static sb_code_t start(intake_t *in, sb_err_t *err)
         in->staging[0] = '\0';
         return rc;
     }
+    SB_FAULT_POINT("staging folder made");
     in->answer_fd = memfd_create("answer", MFD_CLOEXEC);
     if (in->answer_fd < 0)
         return sb_err_errno(err, errno, "memfd_create");
@@ -372,8 +379,10 @@ void intake_start(intake_t *in)
     in->h->intakes_total++;
     in->started_us = loop_now_us();
     loop_timer_set(&in->h->loop, &in->timer, WALL_MS);
-    if (start(in, &err) == SB_OK)
+    if (start(in, &err) == SB_OK) {
+        SB_FAULT_POINT("upload sent");
         return;
+    }
     log_event(LOG_ERROR, "an intake could not be started", "error", err.message);
     refuse(in, err.code == SB_ENOSPACE ? 503 : 500,
            err.code == SB_ENOSPACE ? "overloaded" : "internal_error",

@@ -22,6 +22,7 @@
 #include "../libskillbox/multipart.h"
 #include "../libskillbox/package.h"
 #include "confine.h"
+#include "fault.h"
 #include "image.h"
 #include "landlock.h"
 #include "seal.h"
@@ -261,16 +262,19 @@ void intake_child(const stage_config_t *config, const stage_request_t *request, 
     in.config = config;
     in.request = request;
     confine(&in, fds, nfds);
+    SB_FAULT_POINT("intake confined");
     map_body(&in);
     tree = make_tree(&in);
     if (unpack(&in, tree, &err) != SB_OK) {
         answer_refused(&in, &err);
         finish(&in);
     }
+    SB_FAULT_POINT("package unpacked");
     write_instructions(&in);
     if (seal_tree(in.staging, tree, &in.pkg) != 0) {
         broken(&in, "making the package read-only and durable", errno);
     }
+    SB_FAULT_POINT("package sealed");
     answer_accepted(&in);
     finish(&in);
 }

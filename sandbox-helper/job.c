@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../libskillbox/protocol.h"
+#include "fault.h"
 #include "log.h"
 
 #define WAITING_INPUT_MAX (256 * SB_MIB)
@@ -156,6 +157,7 @@ void job_accept(helper_t *h, connection_t *conn, const request_t *request)
         return;
     }
     connection_set_owner(conn, &owner_ops, job);
+    SB_FAULT_POINT("run accepted");
     connection_stdin(conn, job->job_fd, RUN_STDIN_MAX);
 }
 
@@ -190,6 +192,7 @@ static void on_complete(void *owner, uint64_t stdin_len)
     }
     job->state = JOB_WAITING;
     h->waiting_input += stdin_len;
+    SB_FAULT_POINT("run queued");
     loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
     helper_dispatch(h);
 }
@@ -309,9 +312,11 @@ static sb_code_t send_run(job_t *job, const int fds[RUN_FDS], sb_err_t *err)
     const stage_request_t run = run_request(job);
 
     for (int i = 0; i <= WARM_MAX; i++) {
+        SB_FAULT_POINT("sandbox to be taken");
         sb_code_t rc =
             warm_take(&root_of(job)->sandboxes, &job->child, &job->leaf, &job_child_ops, job, err);
 
+        SB_FAULT_POINT("sandbox taken");
         if (rc == SB_OK)
             rc = cgroup_limit(&h->cgroups, &job->leaf, job->req.memory, job->req.cpu_milli, err);
         if (rc == SB_OK && stage_child_send(&job->child, &run, sizeof run, fds, RUN_FDS) == 0)
@@ -373,8 +378,10 @@ void job_start(job_t *job)
     h->waiting_input -= job->job_len + job->input_len;
     job->started_us = loop_now_us();
     loop_timer_clear(&h->loop, &job->timer);
+    SB_FAULT_POINT("run to be started");
     sb_code_t rc = start(job, &err);
     if (rc == SB_OK) {
+        SB_FAULT_POINT("run sent");
         h->runs_total++;
         job_watch(job);
         return;

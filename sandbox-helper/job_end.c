@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../libskillbox/protocol.h"
+#include "fault.h"
 #include "log.h"
 #include "sys.h"
 
@@ -145,8 +146,10 @@ static void answer(job_t *job)
     job->answered = job->archive_kept;
     job_drop_archive(job);
     send_log_tail(job);
+    SB_FAULT_POINT("run to be answered");
     connection_answer_file(job->conn, 200, headers, job->answer_fd, job->report.answer_len,
                            (uint32_t)(signum != 0 ? 128 + signum : exit_code(job)));
+    SB_FAULT_POINT("run answered");
     log_run(job, status_name(job)); /* the gateway need not wait for it */
     job->answer_fd = -1;            /* the connection's now */
     job->conn = NULL;
@@ -187,6 +190,7 @@ static void on_report(void *owner, const packer_report_t *report)
         return;
     }
     job->report = *report;
+    SB_FAULT_POINT("result collected");
     if (report->files == 0) {
         answer(job);
         return;
@@ -196,6 +200,7 @@ static void on_report(void *owner, const packer_report_t *report)
         return;
     }
     job->archive_kept = true;
+    SB_FAULT_POINT("archive has its name");
     collector_sync(job->collector, dir_fd); /* on_synced or on_collect_failed follows */
     close(dir_fd);
 }
@@ -292,6 +297,7 @@ static sb_code_t collect(job_t *job, sb_err_t *err)
         fds[nfds++] = out;
     fds[nfds++] = job->answer_fd;
     fds[nfds++] = job->archive_fd;
+    SB_FAULT_POINT("result to be collected");
     if (rc == SB_OK)
         rc = collector_start(&job->h->collectors, &task, fds, nfds, &collector_ops, job,
                              &job->collector, err);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "log.h"
 
 #define SETUP_MS    15000 /* from the request to RUN_READY */
@@ -91,6 +92,7 @@ void job_kill(job_t *job)
     if (job->state == JOB_RUNNING || job->state == JOB_SETUP)
         job->state = JOB_ENDING;
     job->killed = true;
+    SB_FAULT_POINT("sandbox to be killed");
     stage_child_kill(&job->child);
     cgroup_kill(&job->h->cgroups, &job->leaf);
     loop_timer_set(&job->h->loop, &job->timer, KILL_MS);
@@ -156,6 +158,7 @@ static void run_ready(job_t *job, int *fds, int nfds)
     close(job->job_fd);
     job->job_fd = -1;
     job->state = JOB_RUNNING;
+    SB_FAULT_POINT("script may start");
     job->ready_us = loop_now_us();
     loop_timer_set(&job->h->loop, &job->timer, job->req.timeout_ms);
 }
@@ -169,6 +172,7 @@ static void run_exited(job_t *job, const run_report_t *report)
     job->ended_us = loop_now_us();
     job->state = JOB_ENDING;
     loop_timer_set(&job->h->loop, &job->timer, EXIT_MS);
+    SB_FAULT_POINT("script ended");
     (void)job_prepare_result(job, NULL); /* tried again, and reported, when it is needed */
 }
 
@@ -241,6 +245,7 @@ static void on_exited(void *ctx, const stage_event_t *event)
     job->maxrss = event->maxrss;
     pipe_drain(job, &job->out);
     pipe_drain(job, &job->err);
+    SB_FAULT_POINT("sandbox dead");
     if (job->ready_us == 0)
         job_fail(job, 500, "internal_error", "The sandbox ended before it was ready.");
     job_dead(job);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../libskillbox/names.h"
+#include "fault.h"
 #include "jobfile.h"
 #include "report.h"
 #include "rlimits.h"
@@ -395,6 +396,7 @@ void launch_script(const run_t *run, int to_init)
     if (step == NULL) {
         (void)signal(SIGXFSZ, SIG_DFL);
         tell(&l, LAUNCH_EXEC, "", 0);
+        SB_FAULT_POINT("script to be executed");
         execve(l.argv[0], l.argv, l.env);
         step = "exec";
     }

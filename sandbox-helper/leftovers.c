@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "fault.h"
 #include "log.h"
 
 #define RETRY_MS  20
@@ -38,6 +39,7 @@ static void on_retry(void *ctx)
 
 void leftovers_remove(leftovers_t *l, cgroup_leaf_t *leaf)
 {
+    SB_FAULT_POINT("control group to be removed");
     if (cgroup_remove(l->cgroups, leaf))
         return;
     leftover_t *left = calloc(1, sizeof *left);

@@ -190,7 +190,6 @@ static void first_ready(helper_t *h)
         loop_stop(&h->loop);
         return;
     }
-    state_sweep_artifacts(&h->state);
     helper_tier(h, tier, sizeof tier);
     if (h->cgroups.version == 0 && !h->config.allow_no_cgroup)
         log_event(LOG_WARN, "runs are limited by rlimits alone: no control groups", "reason",

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "sys.h"
 
 /* Children alive at once; far above any sensible `concurrency`. */
@@ -134,6 +135,7 @@ child_begin(const nursery_t *nu, const stage_request_t *request, const int *fds,
     /* it may have died before the line above; getppid(2) is 0 in a new pid namespace either way */
     if (poll(&parent, 1, 0) != 0)
         _exit(125);
+    SB_FAULT_POINT("child begins");
     close(SB_STAGE_FD);
     close(nu->signal_fd);
     close(nu->self_fd);
@@ -172,11 +174,13 @@ static int spawn(nursery_t *nu, const stage_request_t *request, const int *fds, 
 
     if (slot == NULL)
         return send_failure(request->seq, "children", EAGAIN);
+    SB_FAULT_POINT("child to be made");
     pid = make_child(nu, request, fds, &nfds, &pidfd);
     if (pid < 0)
         return send_failure(request->seq, "clone", errno);
     if (pid == 0)
         child_begin(nu, request, fds, nfds);
+    SB_FAULT_POINT("child made");
     slot->pid = pid;
     slot->seq = request->seq;
     event.pid = pid;
@@ -229,6 +233,7 @@ static int report_death(nursery_t *nu, pid_t pid, int wstatus, const struct rusa
 
     if (child == NULL) /* made by prepare(), which waits for its own */
         return 0;
+    SB_FAULT_POINT("child dead");
     event.seq = child->seq;
     child->pid = 0;
     return send_event(&event, -1);

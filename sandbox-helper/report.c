@@ -5,13 +5,16 @@
 
 #include <stdio.h>
 
+#include "fault.h"
 #include "sys.h"
 
 const char *steps_run(const step_t *steps, size_t nsteps, void *ctx)
 {
-    for (size_t i = 0; i < nsteps; i++)
+    for (size_t i = 0; i < nsteps; i++) {
+        SB_FAULT_POINT(steps[i].name);
         if (steps[i].run(ctx) != 0)
             return steps[i].name;
+    }
     return NULL;
 }
 

@@ -12,11 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "log.h"
 
 #define TRASH_STEP     128 /* entries removed between two looks at the sockets */
-#define SWEEP_PAUSE_MS 5
-#define SHARD_MAX      1000000 /* entries looked at in one shard */
+#define SWEEP_PAUSE_MS 100
+#define SWEEPS_MAX     300     /* half a minute */
+#define BEGUN_MAX      1000000 /* entries looked at in one sweep */
+#define OPEN_TRIES     3
 
 #define ARCHIVE_NAME_LEN (3 + SB_UUID_LEN + 16)
 
@@ -88,7 +91,7 @@ static sb_code_t lock_state(const state_t *s, const config_t *c, sb_err_t *err)
     return SB_OK;
 }
 
-static sb_code_t make_shards(const state_t *s, const config_t *c, sb_err_t *err)
+static sb_code_t make_shards(state_t *s, const config_t *c, sb_err_t *err)
 {
     char name[3];
 
@@ -97,6 +100,11 @@ static sb_code_t make_shards(const state_t *s, const config_t *c, sb_err_t *err)
         if (mkdirat(s->artifacts_fd, name, 0750) != 0 && errno != EEXIST)
             return sb_err_errno(err, errno, "%s/%s cannot be made", c->artifacts, name);
     }
+    if (mkdirat(s->artifacts_fd, "tmp", 0750) != 0 && errno != EEXIST)
+        return sb_err_errno(err, errno, "%s/tmp cannot be made", c->artifacts);
+    s->begun_fd = openat(s->artifacts_fd, "tmp", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (s->begun_fd < 0)
+        return sb_err_errno(err, errno, "%s/tmp cannot be opened", c->artifacts);
     /* So that an archive's folder survives a crash as surely as the archive. */
     if (fsync(s->artifacts_fd) != 0)
         return sb_err_errno(err, errno, "%s", c->artifacts);
@@ -116,14 +124,61 @@ static void sweep_tmp(state_t *s)
     rmtree_end(&rt);
 }
 
+/* A lock tells a living writer, of another helper that shares the folder.  False: there is one. */
+static bool sweep_begun_one(int dir, const char *name)
+{
+    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0)
+        return true;
+    bool unlocked = flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (unlocked)
+        unlinkat(dir, name, 0);
+    close(fd);
+    return unlocked;
+}
+
+/* How many begun archives are locked. */
+static int sweep_begun(const state_t *s)
+{
+    int fd = openat(s->begun_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), locked = 0;
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+
+    if (dir == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return 0;
+    }
+    for (int i = 0; i < BEGUN_MAX; i++) {
+        struct dirent *e = readdir(dir);
+        if (e == NULL)
+            break;
+        if (e->d_name[0] != '.')
+            locked += !sweep_begun_one(dirfd(dir), e->d_name);
+    }
+    closedir(dir);
+    return locked;
+}
+
+/*
+ * The collect child of a helper that was killed may hold its archive's lock for a moment after
+ * the next helper's start.  Archives that this helper has begun meanwhile are locked as well.
+ */
+static void on_sweep(void *ctx)
+{
+    state_t *s = ctx;
+
+    if (sweep_begun(s) > 0 && ++s->sweeps < SWEEPS_MAX)
+        loop_timer_set(s->loop, &s->sweep_timer, SWEEP_PAUSE_MS);
+}
+
 static void on_trash(void *ctx);
-static void on_sweep(void *ctx);
 
 sb_code_t state_open(state_t *s, const config_t *c, loop_t *loop, sb_err_t *err)
 {
     memset(s, 0, sizeof *s);
     s->loop = loop;
-    s->dir_fd = s->packages_fd = s->tmp_fd = s->artifacts_fd = s->trash_fd = -1;
+    s->dir_fd = s->packages_fd = s->tmp_fd = s->artifacts_fd = s->begun_fd = s->trash_fd = -1;
     s->trash_timer = (loop_timer_t){.fn = on_trash, .ctx = s};
     s->sweep_timer = (loop_timer_t){.fn = on_sweep, .ctx = s};
 
@@ -138,9 +193,11 @@ sb_code_t state_open(state_t *s, const config_t *c, loop_t *loop, sb_err_t *err)
         rc = open_folder(c->artifacts, 0750, &s->artifacts_fd, err);
     if (rc == SB_OK)
         rc = make_shards(s, c, err);
-    if (rc == SB_OK)
-        sweep_tmp(s);
-    return rc;
+    if (rc != SB_OK)
+        return rc;
+    sweep_tmp(s);
+    on_sweep(s);
+    return SB_OK;
 }
 
 /* ---- removal ---- */
@@ -182,6 +239,7 @@ void state_staging_discard(state_t *s, const char *name)
             return;
         rmtree_begin(&s->trash, s->trash_fd);
         s->removing = true;
+        SB_FAULT_POINT("trash folder made");
         loop_timer_set(s->loop, &s->trash_timer, 1);
     }
     if (name == NULL)
@@ -193,7 +251,7 @@ void state_staging_discard(state_t *s, const char *name)
 
 void state_close(state_t *s)
 {
-    int fds[] = {s->artifacts_fd, s->tmp_fd, s->packages_fd, s->dir_fd};
+    int fds[] = {s->begun_fd, s->artifacts_fd, s->tmp_fd, s->packages_fd, s->dir_fd};
 
     if (s->loop == NULL)
         return; /* never opened */
@@ -225,6 +283,7 @@ sb_code_t state_upload_open(state_t *s, int *rw, int *ro, sb_err_t *err)
     *rw = openat(s->tmp_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (*rw < 0)
         return sb_err_errno(err, errno, "the upload's temporary file");
+    SB_FAULT_POINT("upload file made");
     *ro = openat(s->tmp_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     int saved = errno;
     unlinkat(s->tmp_fd, name, 0);
@@ -262,39 +321,45 @@ sb_code_t state_staging_keep(state_t *s, const char *name, const char *digest, s
 
 /* ---- artifacts ---- */
 
-static void archive_names(const char *id, char tmp[ARCHIVE_NAME_LEN], char final[ARCHIVE_NAME_LEN])
+static void archive_name(const char *id, char out[ARCHIVE_NAME_LEN])
 {
-    snprintf(tmp, ARCHIVE_NAME_LEN, "%.2s/.%s.tmp", id + SB_UUID_LEN - 2, id);
-    snprintf(final, ARCHIVE_NAME_LEN, "%.2s/%s.tar.gz", id + SB_UUID_LEN - 2, id);
+    snprintf(out, ARCHIVE_NAME_LEN, "%.2s/%s.tar.gz", id + SB_UUID_LEN - 2, id);
+}
+
+/* False: a sweep of another helper came between the two calls. */
+static bool lock_begun(int fd)
+{
+    struct stat st;
+
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0;
 }
 
 sb_code_t state_archive_open(state_t *s, const char *id, int *fd, sb_err_t *err)
 {
-    char tmp[ARCHIVE_NAME_LEN], final[ARCHIVE_NAME_LEN];
-
-    archive_names(id, tmp, final);
-    unlinkat(s->artifacts_fd, tmp, 0);
-    *fd = openat(s->artifacts_fd, tmp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
-    if (*fd < 0)
-        return sb_err_errno(err, errno, "the artifacts' archive cannot be made");
-    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
-        int saved = errno;
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        unlinkat(s->begun_fd, id, 0);
+        *fd = openat(s->begun_fd, id, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+        if (*fd < 0)
+            return sb_err_errno(err, errno, "the artifacts' archive cannot be made");
+        SB_FAULT_POINT("archive begun");
+        if (lock_begun(*fd))
+            return SB_OK;
         close(*fd);
-        return sb_err_errno(err, saved, "the artifacts' archive cannot be locked");
+        *fd = -1;
     }
-    return SB_OK;
+    return sb_err_set(err, SB_ESYSTEM, "the artifacts' archive cannot be locked");
 }
 
 sb_code_t state_archive_keep(state_t *s, const char *id, int *dir_fd, sb_err_t *err)
 {
-    char tmp[ARCHIVE_NAME_LEN], final[ARCHIVE_NAME_LEN], shard[3] = "";
+    char name[ARCHIVE_NAME_LEN], shard[3] = "";
 
-    archive_names(id, tmp, final);
-    memcpy(shard, tmp, 2);
+    archive_name(id, name);
+    memcpy(shard, name, 2);
     *dir_fd = openat(s->artifacts_fd, shard, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (*dir_fd < 0)
         return sb_err_errno(err, errno, "the artifacts' folder");
-    if (renameat(s->artifacts_fd, tmp, s->artifacts_fd, final) == 0)
+    if (renameat(s->begun_fd, id, s->artifacts_fd, name) == 0)
         return SB_OK;
     int saved = errno;
     close(*dir_fd);
@@ -304,65 +369,11 @@ sb_code_t state_archive_keep(state_t *s, const char *id, int *dir_fd, sb_err_t *
 
 void state_archive_discard(state_t *s, const char *id, bool kept)
 {
-    char tmp[ARCHIVE_NAME_LEN], final[ARCHIVE_NAME_LEN];
+    char name[ARCHIVE_NAME_LEN];
 
-    archive_names(id, tmp, final);
-    unlinkat(s->artifacts_fd, kept ? final : tmp, 0);
-}
-
-static bool is_tmp_name(const char *name)
-{
-    size_t len = strlen(name);
-
-    return len == 1 + SB_UUID_LEN + 4 && name[0] == '.' && strcmp(name + len - 4, ".tmp") == 0;
-}
-
-/* A lock tells a living writer, of this helper or of another that shares the folder. */
-static void sweep_archive(int dir, const char *name)
-{
-    int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-
-    if (fd < 0)
-        return;
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-        unlinkat(dir, name, 0);
-    close(fd);
-}
-
-static void sweep_shard(const state_t *s, int shard)
-{
-    char name[3];
-
-    snprintf(name, sizeof name, "%02x", shard);
-    int fd = openat(s->artifacts_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    DIR *dir = fdopendir(fd);
-    if (dir == NULL) {
-        close(fd);
-        return;
-    }
-    for (int i = 0; i < SHARD_MAX; i++) {
-        struct dirent *e = readdir(dir);
-        if (e == NULL)
-            break;
-        if (is_tmp_name(e->d_name))
-            sweep_archive(dirfd(dir), e->d_name);
-    }
-    closedir(dir);
-}
-
-static void on_sweep(void *ctx)
-{
-    state_t *s = ctx;
-
-    sweep_shard(s, s->shard++);
-    if (s->shard < STATE_SHARDS)
-        loop_timer_set(s->loop, &s->sweep_timer, SWEEP_PAUSE_MS);
-}
-
-void state_sweep_artifacts(state_t *s)
-{
-    s->shard = 0;
-    loop_timer_set(s->loop, &s->sweep_timer, SWEEP_PAUSE_MS);
+    archive_name(id, name);
+    if (kept)
+        unlinkat(s->artifacts_fd, name, 0);
+    else
+        unlinkat(s->begun_fd, id, 0);
 }

@@ -5,10 +5,11 @@
  *   <state_dir>/tmp/<uuid>/          an intake's staging folder
  *   <state_dir>/tmp/trash/           what is being removed
  *   <artifacts>/<xx>/<id>.tar.gz     archives, shared with the gateway
- *   <artifacts>/<xx>/.<id>.tmp       an archive being written; locked (flock) meanwhile
+ *   <artifacts>/tmp/<id>             an archive being written; locked (flock) meanwhile
  *
  * One helper a state_dir: the folder is locked while it lives.  Everything below
- * tmp/ and every unlocked .tmp is an earlier life's and is removed at start.
+ * its tmp/, and below the artifacts' tmp/ what nobody has locked, is an earlier life's
+ * and is removed at start.  Helpers may share an artifacts folder.
  */
 #ifndef SB_STATE_H
 #define SB_STATE_H
@@ -26,23 +27,21 @@
 
 typedef struct {
     loop_t *loop;
-    int dir_fd, packages_fd, tmp_fd, artifacts_fd;
+    int dir_fd, packages_fd, tmp_fd, artifacts_fd, begun_fd;
     int trash_fd; /* -1: nothing is being removed */
     rmtree_t trash;
     bool removing;
     loop_timer_t trash_timer;
     unsigned discarded;
-    loop_timer_t sweep_timer;
-    int shard; /* next of the artifacts' folders to be swept */
+    loop_timer_t sweep_timer; /* for begun archives that were still locked */
+    int sweeps;
 } state_t;
 
 /* As root, before privileges are dropped: makes missing folders and gives them to the user. */
 sb_code_t state_prepare(const config_t *c, sb_err_t *err);
 
-/* As the user: opens, checks ownership, locks, sweeps tmp/.  May take a while; before serving. */
+/* As the user: opens, checks ownership, locks, sweeps.  May take a while; before serving. */
 sb_code_t state_open(state_t *s, const config_t *c, loop_t *loop, sb_err_t *err);
-/* Starts the sweep of the artifacts folder, a shard at a time, from the loop. */
-void state_sweep_artifacts(state_t *s);
 /* Finishes removals and closes. */
 void state_close(state_t *s);
 
@@ -59,7 +58,7 @@ sb_code_t state_staging_keep(state_t *s, const char *name, const char *digest, s
 /* Removes the staging folder, in steps from the loop. */
 void state_staging_discard(state_t *s, const char *name);
 
-/* Opens <artifacts>/<xx>/.<id>.tmp, locked, for writing. */
+/* Opens <artifacts>/tmp/<id>, locked, for writing. */
 sb_code_t state_archive_open(state_t *s, const char *id, int *fd, sb_err_t *err);
 /* Gives it its name; *dir_fd: the folder, to be synced (the caller's to close). */
 sb_code_t state_archive_keep(state_t *s, const char *id, int *dir_fd, sb_err_t *err);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "log.h"
 
 struct warm_sandbox_s {
@@ -90,11 +91,13 @@ static sb_code_t ask(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
 
     if (rc != SB_OK)
         return rc;
+    SB_FAULT_POINT("control group made");
     rc = stagelink_request(w->link, child, ops, ctx, &request, fds, nfds, err);
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     if (rc != SB_OK)
         leftovers_remove(w->leftovers, leaf);
+    SB_FAULT_POINT("sandbox asked for");
     return rc;
 }
 

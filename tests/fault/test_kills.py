@@ -73,9 +73,9 @@ def works_again(gw, timeout=15):
 
 
 def swept(gw):
-    """A run's archive may have been begun when the helper was killed; the next one sweeps the
-    artifacts while it serves, folder by folder."""
-    watch.wait_for(lambda: not list((gw.state / "artifacts").glob("*/.*.tmp")), 20 * settings.SLOW,
+    """A run's archive may have been begun when the helper was killed; the next one sweeps it, as
+    soon as the dead one's collect child has let go of it."""
+    watch.wait_for(lambda: not list((gw.state / "artifacts" / "tmp").iterdir()), 20 * settings.SLOW,
                    "half archives are not swept")
 
 
@@ -225,9 +225,8 @@ def test_kill_of_everything_then_a_start_sweeps_what_was_left(gw, slow):
     # What a crash in the middle of an upload and of an archive leaves.
     (state / "orphan").mkdir()
     (state / "orphan" / "file").write_text("x")
-    folder = gw.state / "artifacts" / "aa"
-    folder.mkdir(exist_ok=True)
-    temporary = folder / ".01890000-0000-7000-8000-0000000000aa.tmp"
+    folder = gw.state / "artifacts" / "tmp"
+    temporary = folder / "01890000-0000-7000-8000-0000000000aa"
     temporary.write_text("half")
     for path in (state / "orphan" / "file", state / "orphan", folder, temporary):
         os.chown(path, state.stat().st_uid, -1)

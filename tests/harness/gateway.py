@@ -118,7 +118,8 @@ def merged(base, extra):
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
     server, location; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
-    skillbox_pass), with_helper=False (start none), nginx_preexec (called in nginx before its exec)."""
+    skillbox_pass), with_helper=False (start none), programs (another folder of sandbox-helper and its companions),
+    nginx_preexec (called in nginx before its exec)."""
 
     live = set()  # those that are not stopped: their processes are not another's leftovers
 
@@ -233,21 +234,25 @@ class Gateway:
             raise
         return self
 
-    def start_helper(self):
+    def start_helper(self, wait=True):
         with open(self.state / "logs" / "helper.log", "ab") as log:
+            self.helper_log_start = log.tell()
             self.helper = subprocess.Popen(
-                [*settings.HELPER_PREFIX, settings.BIN / "sandbox-helper", "-c",
-                 self.state / "helper.yaml"],
+                [*settings.HELPER_PREFIX, self.options.get("programs", settings.BIN) / "sandbox-helper",
+                 "-c", self.state / "helper.yaml"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.helper_pids.append(self.helper.pid)
-        watch.wait_for(self._helper_up, 10 * settings.SLOW, "the helper is not ready")
+        if wait:
+            watch.wait_for(self._helper_up, 10 * settings.SLOW, "the helper is not ready")
 
     def _helper_up(self):
         if self.helper.poll() is not None:
             raise AssertionError(f"sandbox-helper ended with {self.helper.returncode}:\n"
                                  + self.helper_log[-2000:])
         # Its log says it: a connection of ours would be turned away, and logged, as root's.
-        return self.helper_log.count('"msg":"ready"') == len(self.helper_pids)
+        with open(self.state / "logs" / "helper.log", "rb") as log:
+            log.seek(self.helper_log_start)
+            return b'"msg":"ready"' in log.read()
 
     def start_nginx(self):
         with open(self.state / "logs" / "nginx.out", "ab") as log:
@@ -396,7 +401,7 @@ class Gateway:
 
     def _leftover_files(self):
         allowed = [r"store/(data\.mdb|lock\.mdb|tmp/|packages/[0-9a-f]*)$",
-                   r"artifacts/([0-9a-f]{2}/([0-9a-f-]{36}\.tar\.gz)?)?$",
+                   r"artifacts/(tmp/|[0-9a-f]{2}/([0-9a-f-]{36}\.tar\.gz)?)?$",
                    r"helper/(tmp/|spool/|packages/|packages/[0-9a-f]{64}/.*)$",
                    r"tmp/(body|proxy|fastcgi|uwsgi|scgi)/$",
                    r"(store|artifacts|sock|helper|run|logs|tmp)/$",

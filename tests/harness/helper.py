@@ -37,7 +37,7 @@ class Helper:
             path = self.state / name
             path.mkdir()
             if settings.ROOT:
-                os.chown(path, *settings.ids(settings.HELPER_USER))
+                os.chown(path, *settings.ids(config.get("user", settings.HELPER_USER)))
 
     def write_config(self):
         base = {"listen": self.socket, "state_dir": self.state / "helper",
@@ -130,7 +130,8 @@ class Helper:
         except AssertionError:
             problems.append(f"processes left: {processes()}")
         files = [p for p in watch.tree(self.state)
-                 if p.startswith("helper/tmp/") and p != "helper/tmp/" or p.endswith(".tmp")
+                 if p.startswith("helper/tmp/") and p != "helper/tmp/"
+                 or p.startswith("artifacts/tmp/") and p != "artifacts/tmp/"
                  or p.startswith("run/h.sock")]
         if files:
             problems.append(f"files left: {files}")

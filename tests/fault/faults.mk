@@ -1,0 +1,28 @@
+# The test build of sandbox-helper's programs, with the fault points of sandbox-helper/fault.h.
+# Never installed.  Only what has a point is compiled once more.
+
+FAULT_DIR      := $(BUILD)/tests/faults
+FAULT_PROGRAMS := $(addprefix $(FAULT_DIR)/,sandbox-helper sandbox-stage sandbox-packer)
+FAULT_SRCS     := $(shell grep -l SB_FAULT_POINT sandbox-helper/*.c)
+FAULT_BOARD    := $(BUILD)/obj-faults/tests/fault/fault_points.o
+
+# An object, or its counterpart with the points.
+with_points = $(foreach o,$(1),$(if $(filter $(o:$(BUILD)/obj/%.o=%.c),$(FAULT_SRCS)),$(o:$(BUILD)/obj/%=$(BUILD)/obj-faults/%),$(o)))
+
+$(BUILD)/obj-faults/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) -DSB_FAULTS $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(FAULT_DIR)/sandbox-helper: $(call with_points,$(HELPER_OBJS)) $(FAULT_BOARD) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(HELPER_LIBS)
+
+$(FAULT_DIR)/sandbox-stage: $(call with_points,$(STAGE_OBJS)) $(FAULT_BOARD) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(STAGE_LIBS)
+
+$(FAULT_DIR)/sandbox-packer: $(call with_points,$(PACKER_OBJS)) $(FAULT_BOARD) $(LIBPACKAGE) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PACKER_LIBS)
+
+-include $(shell find $(BUILD)/obj-faults -name '*.d' 2>/dev/null)
