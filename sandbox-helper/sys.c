@@ -292,8 +292,12 @@ ssize_t sys_recv_fds(int sock, void *msg, size_t len, int *fds, int max, int *nf
     do
         n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
-    if (n <= 0)
+    if (n < 0)
         return n;
+    if (n == 0) { /* the end; or a datagram of no bytes, which may bring descriptors all the same */
+        take_fds(&mh, NULL, 0);
+        return 0;
+    }
     total = take_fds(&mh, fds, max);
     if (total > max || (mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
         close_all(fds, total < max ? total : max);

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import secrets
+import shutil
 import threading
 
 import pytest
@@ -21,6 +22,7 @@ from canaries import Canaries, census, differences, leases, picture, readable
 from neighbour import Neighbour
 
 PROBE = settings.BUILD / "tests" / "attack" / "probe"
+FAKE = settings.BUILD / "tests" / "faults" / "fake-program"
 CONCURRENCY = 3  # the neighbour's run lasts
 LIMITS = {"tmp": "4Mi", "out": "8Mi", "work": "8Mi", "shm": "2Mi", "inodes": "256"}
 
@@ -70,6 +72,20 @@ def push_probe(gw):
                   files={"probe": (PROBE.read_bytes(), 0o4755)}))
     gw.push(skill("py", "import json\n"
                   "exec(compile(json.load(open('/sandbox/input.json'))['code'], 'code', 'exec'))"))
+
+
+@pytest.fixture(scope="session")
+def beside_fake(tmp_path_factory):
+    """{name of a program: a sandbox-helper that has a fake of it (tests/fault/fake_program.c)}"""
+    assert FAKE.is_file(), "the fake is not built: make test-programs"
+    made = {}
+    for fake in ("sandbox-stage", "sandbox-packer"):
+        made[fake] = tmp_path_factory.mktemp(fake)
+        for name in ("sandbox-helper", "sandbox-stage", "sandbox-packer"):
+            shutil.copy2(FAKE if name == fake else settings.BIN / name, made[fake] / name)
+    for path in (tmp_path_factory.getbasetemp(), *made.values()):
+        path.chmod(0o755)
+    return {fake: path / "sandbox-helper" for fake, path in made.items()}
 
 
 @dataclasses.dataclass

@@ -25,4 +25,12 @@ $(FAULT_DIR)/sandbox-packer: $(call with_points,$(PACKER_OBJS)) $(FAULT_BOARD) $
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PACKER_LIBS)
 
+# sandbox-stage and sandbox-packer as an attacker would have them (tests/attack/test_attack_protocol.py).
+FAKE_PROGRAM   := $(BUILD)/tests/faults/fake-program
+FAULT_PROGRAMS += $(FAKE_PROGRAM)
+
+$(FAKE_PROGRAM): $(BUILD)/obj/tests/fault/fake_program.o $(BUILD)/obj/sandbox-helper/sys.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^
+
 -include $(shell find $(BUILD)/obj-faults -name '*.d' 2>/dev/null)
