@@ -306,12 +306,13 @@ static void flips(kid_t *kid)
 
     while (n < PAIRS * 2 && (names[n] = strtok_r(NULL, " \n", &rest)) != NULL)
         n++;
-    flipper = n >= 2 ? fork() : 0;
+    if (n < 2)
+        exit(2);
+    flipper = fork();
     if (flipper == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (size_t i = 0; n >= 2; i = (i + 2) % (n & ~1ul))
+        for (size_t i = 0;; i = i + 3 < n ? i + 2 : 0)
             renameat2(dir, names[i], dir, names[i + 1], RENAME_EXCHANGE);
-        _exit(1);
     }
     report_with(kid, RUN_READY, 0, copies(dir), 2);
     close(dir);

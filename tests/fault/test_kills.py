@@ -13,7 +13,8 @@ import requests
 from harness import check, settings, watch
 from harness.packages import make_zip, skill
 
-SLEEP = "import time; print('started', flush=True); time.sleep(120)"
+# Once it is called "sleep" it has printed its line.
+SLEEP = "import os; print('started', flush=True); os.execvp('sleep', ['sleep', '120'])"
 
 
 class Client(threading.Thread):
@@ -55,9 +56,9 @@ def start_sleep(gw):
     return client
 
 
-def sleepers(gw):
+def sleepers(gw, name="sleep"):
     """Processes of running skills."""
-    return watch.children_named(gw.helper.pid, "python3")
+    return watch.children_named(gw.helper.pid, name)
 
 
 def works_again(gw, timeout=15):
@@ -241,7 +242,7 @@ def test_sigterm_lets_running_skills_finish(make_gateway, slow):
     gw = make_gateway(helper={"stop_timeout": "20s"})
     gw.push(skill("two-seconds", "import time; time.sleep(2); print('end')"))
     client = Client(gw, json={"skill": "two-seconds"})
-    watch.wait_for(lambda: sleepers(gw), 15, "the run does not start")
+    watch.wait_for(lambda: sleepers(gw, "python3"), 15, "the run does not start")
     assert gw.stop_helper(timeout=15 * slow) == 0
     body = client.result().json()
     assert body["status"] == "success" and body["logs"] == "end\n"
