@@ -143,9 +143,9 @@ def leases():
     return [line for line in readable("/proc/locks").splitlines() if "LEASE" in line]
 
 
-def census(gw):
+def census(gw, alike=STEADY):
     """How many processes, namespaces and control groups there are below the helper: sandboxes
-    that wait come and go, their number stays.  Waits until it does."""
+    that wait come and go, their number stays.  Waits until it does for so many looks."""
     def count():
         table = watch.processes()
         below = watch.descendants(gw.helper.pid, table)
@@ -162,7 +162,7 @@ def census(gw):
 
     def steady():
         looks.append(count())
-        return len(looks) > STEADY and all(look == looks[-1] for look in looks[-STEADY:])
+        return len(looks) > alike and all(look == looks[-1] for look in looks[-alike:])
     watch.wait_for(steady, 10 * settings.SLOW, "the number of processes does not settle")
     return looks[-1]
 

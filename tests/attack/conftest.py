@@ -49,7 +49,7 @@ def gateway(canaries, helper_options):
         push_others_package(gw, canaries)
         push_probe(gw)
         gw.neighbour = Neighbour(gw, gw.others_key, canaries.token("neighbour"), PROBE.read_bytes())
-        gw.census = census(gw)
+        gw.census = census(gw, 25)  # a sandbox that waits may be on its way for long on a busy machine
     except BaseException:
         gw.kill()
         raise
