@@ -161,7 +161,7 @@ def guarded(gateway, canaries):
     def run(call):
         before = picture(gateway, canaries)
         answer = call()
-        files = check.untar(gateway.download(answer["files_url"]).content) if answer["files_url"] else {}
+        files = check.untar(gateway.download(answer["files_url"]).content) if answer.get("files_url") else {}
         canaries.check_untouched()
         gateway.neighbour.check()
         check_leaks(canaries, answer, files)

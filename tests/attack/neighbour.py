@@ -26,14 +26,14 @@ class Neighbour:
         self.connection.request("POST", "/v1/executions", json.dumps(body), {
             "Authorization": f"Bearer {key}", "Content-Type": "application/json"})
         try:
-            self.pid = watch.wait_for(lambda: self._find("nb-main"), 10 * settings.SLOW,
-                                      "the neighbour does not run")[0]
-            self.child = self._find("nb-child")[0]
+            self.pid, self.child = (watch.wait_for(lambda: self._find(name), 10 * settings.SLOW,
+                                                   f"the neighbour's {name} does not run")[0]
+                                    for name in ("nb-main", "nb-child"))
             self.namespace = self._namespace()
             self.check()
-        except BaseException:
-            self.connection.close()
-            raise
+        except BaseException as error:
+            raise AssertionError(f"{error}; the gateway said {self._answer()}; the helper: "
+                                 f"{self.gw.helper_log[-1000:]}") from error
 
     def _find(self, name):
         found = watch.children_named(self.gw.helper.pid, name)
@@ -41,6 +41,16 @@ class Neighbour:
 
     def _namespace(self):
         return pathlib.Path(f"/proc/{self.pid}/ns/pid").readlink()
+
+    def _answer(self):
+        """What has come so far, for a failure's message; then the connection is closed."""
+        self.connection.sock.settimeout(0.1)
+        try:
+            return self.connection.sock.recv(2000)
+        except TimeoutError:
+            return "nothing yet"
+        finally:
+            self.connection.close()
 
     def read(self, name):
         return pathlib.Path(f"/proc/{self.pid}/root/{name}").read_text()
