@@ -110,6 +110,7 @@ $(MODULE): $(MODULE_DEPS)
 include tests/unit/unit.mk
 include tests/fuzz/fuzz.mk
 include tests/fault/faults.mk
+include tests/layers/layers.mk
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 

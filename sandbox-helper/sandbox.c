@@ -288,7 +288,11 @@ static bool digest_valid(const char *digest)
     return strspn(digest, "0123456789abcdef") == 64 && digest[64] == '\0';
 }
 
-/* Read-only, nosuid, nodev: a clone has its source's flags, and those are locked. */
+/*
+ * A clone has its source's flags, and those are locked.  Read-only is set all the same: the
+ * package's files are the helper's user's, as the script is, so modes and owners do not
+ * protect them, and neither Landlock nor the filter keeps an owner from chmod.
+ */
 static int bind_package(int tree, const char *to)
 {
     int mnt = sys_open_tree(tree, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
@@ -296,7 +300,9 @@ static int bind_package(int tree, const char *to)
 
     if (mnt < 0)
         return -1;
-    rc = sys_move_mount(mnt, AT_FDCWD, to);
+    rc = sys_mount_set(mnt, "", AT_EMPTY_PATH, MOUNTS_BASE | MOUNT_ATTR_RDONLY);
+    if (rc == 0)
+        rc = sys_move_mount(mnt, AT_FDCWD, to);
     close(mnt);
     return rc;
 }
