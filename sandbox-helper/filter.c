@@ -25,6 +25,8 @@ static uint32_t action_of(enum policy_verdict verdict)
         return SCMP_ACT_ERRNO(ENOSYS);
     case POLICY_EAFNOSUPPORT:
         return SCMP_ACT_ERRNO(EAFNOSUPPORT);
+    case POLICY_EOPNOTSUPP:
+        return SCMP_ACT_ERRNO(EOPNOTSUPP);
     default:
         return SCMP_ACT_ERRNO(EPERM);
     }

@@ -45,6 +45,7 @@
 #define TESTED_IN(name, variant, tests, why)                                                       \
     ROW(name, -1, POLICY_EPERM, variant, tests, COUNT(tests), why)
 #define ABSENT(name, nr, why)     ROW(name, nr, POLICY_ENOSYS, POLICY_BOTH, NULL, 0, why)
+#define UNSUPPORTED(name)         ROW(name, -1, POLICY_EOPNOTSUPP, POLICY_BOTH, NULL, 0, NULL)
 #define NO(name)                  ROW(name, -1, POLICY_EPERM, POLICY_BOTH, NULL, 0, NULL)
 #define NO_NEW(name, number)      ROW(name, number, POLICY_EPERM, POLICY_BOTH, NULL, 0, NULL)
 #define NO_WHY(name, why)         ROW(name, -1, POLICY_EPERM, POLICY_BOTH, NULL, 0, why)
@@ -649,8 +650,8 @@ static const policy_call_t host_calls[] = {
 };
 
 static const policy_call_t xattr_calls[] = {
-    NO("setxattr"),    NO("lsetxattr"),    NO("fsetxattr"),
-    NO("removexattr"), NO("lremovexattr"), NO("fremovexattr"),
+    UNSUPPORTED("setxattr"),    UNSUPPORTED("lsetxattr"),    UNSUPPORTED("fsetxattr"),
+    UNSUPPORTED("removexattr"), UNSUPPORTED("lremovexattr"), UNSUPPORTED("fremovexattr"),
 };
 
 #define GROUP(reason, calls)                                                                       \
@@ -677,7 +678,8 @@ const policy_group_t policy_groups[] = {
     GROUP("memory that no rlimit counts, in objects that outlive processes", ipc_calls),
     GROUP("the share of CPU and memory among runs", share_calls),
     GROUP("clock and name of the host", host_calls),
-    GROUP("attributes: EPERM is what shutil and cp expect", xattr_calls),
+    GROUP("attributes and ACLs: cp -a, mv, tar and shutil take it that the file system has none",
+          xattr_calls),
 };
 const size_t policy_ngroups = COUNT(policy_groups);
 

@@ -26,6 +26,7 @@ enum policy_verdict {
     POLICY_EPERM,        /* refused; the filter's default */
     POLICY_ENOSYS,       /* seems absent: for what programs try and know to do without */
     POLICY_EAFNOSUPPORT, /* seems absent, for families of sockets */
+    POLICY_EOPNOTSUPP,   /* seems to be what the file system can't do */
     POLICY_VERDICTS
 };
 

@@ -20,10 +20,9 @@ typedef struct {
 } line_t;
 
 static const char *const answers[POLICY_VERDICTS] = {
-    [POLICY_ALLOW] = "allow",
-    [POLICY_EPERM] = "EPERM",
-    [POLICY_ENOSYS] = "ENOSYS",
-    [POLICY_EAFNOSUPPORT] = "EAFNOSUPPORT",
+    [POLICY_ALLOW] = "allow",           [POLICY_EPERM] = "EPERM",
+    [POLICY_ENOSYS] = "ENOSYS",         [POLICY_EAFNOSUPPORT] = "EAFNOSUPPORT",
+    [POLICY_EOPNOTSUPP] = "EOPNOTSUPP",
 };
 
 static const char *variant_name(unsigned variants)
@@ -94,7 +93,7 @@ static void print_line(FILE *out, const line_t *line)
 {
     const policy_call_t *call = line->call;
 
-    fprintf(out, "%5d  %-23s %-16s %-7s %s%s\n", line->number, call->name,
+    fprintf(out, "%5d  %-23s %-16s %-10s %s%s\n", line->number, call->name,
             variant_name(call->variants), answers[call->verdict],
             call->ntests > 0 ? "unless: " : ": ", line->reason);
     for (size_t i = 0; i < call->ntests; i++)

@@ -3,9 +3,9 @@
  * architecture, ordered by number.
  *
  * One line a row: number, name, in which variant it holds (always, memory-cgroup,
- * no-memory-cgroup), the answer (allow, EPERM, ENOSYS, EAFNOSUPPORT), and the reason after a colon.
- * Below a row its tests, indented, each with an answer of its own, what is compared, and
- * words.  Lines that begin with '#' explain.
+ * no-memory-cgroup), the answer (allow, EPERM, ENOSYS, EAFNOSUPPORT, EOPNOTSUPP), and the reason
+ * after a colon. Below a row its tests, indented, each with an answer of its own, what is compared,
+ * and words.  Lines that begin with '#' explain.
  */
 #ifndef SB_POLICY_PRINT_H
 #define SB_POLICY_PRINT_H

@@ -12,7 +12,7 @@ import policy
 X86 = platform.machine() == "x86_64"
 ALL_ONES = 0xffffffffffffffff
 BATCH = 240  # a run has at most 256 arguments
-REFUSALS = {"EPERM", "ENOSYS", "EAFNOSUPPORT"}
+REFUSALS = {"EPERM", "ENOSYS", "EAFNOSUPPORT", "EOPNOTSUPP"}
 # vfork's child would run on the stack of the one that reports
 NOT_CALLED = {"vfork"}
 # A call that the filter lets through may come back with any of these for reasons of its own:

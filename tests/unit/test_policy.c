@@ -236,6 +236,7 @@ static uint32_t expected(const policy_call_t *call, const uint64_t *args)
         [POLICY_EPERM] = SECCOMP_RET_ERRNO | EPERM,
         [POLICY_ENOSYS] = SECCOMP_RET_ERRNO | ENOSYS,
         [POLICY_EAFNOSUPPORT] = SECCOMP_RET_ERRNO | EAFNOSUPPORT,
+        [POLICY_EOPNOTSUPP] = SECCOMP_RET_ERRNO | EOPNOTSUPP,
     };
 
     if (call == NULL)
