@@ -50,7 +50,7 @@ PACKAGE_OBJS := $(call obj,libskillbox,$(LIB_PACKAGE_SRCS))
 HELPER_OBJS  := $(call obj,sandbox-helper,$(HELPER_SRCS))
 STAGE_OBJS   := $(call obj,sandbox-helper,$(STAGE_SRCS))
 PACKER_OBJS  := $(call obj,sandbox-helper,$(PACKER_SRCS))
-CLI_OBJS     := $(call obj,cli,$(CLI_SRCS))
+CLI_OBJS     := $(call obj,cli,$(CLI_SRCS)) $(call obj,sandbox-helper,$(CLI_HELPER_SRCS))
 
 HELPER_LIBS := -lyaml -lcrypto
 STAGE_LIBS  := -lseccomp -ljansson -lcrypto

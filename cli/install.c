@@ -137,6 +137,21 @@ static sb_code_t find_module(const char *given, const char *own, sb_install_t *o
                       MODULE_NAME " was not found; build it with `make`, or give --module");
 }
 
+sb_code_t sb_install_program(const char *name, char out[SB_STATE_PATH_MAX], sb_err_t *err)
+{
+    char own[SB_STATE_PATH_MAX];
+    const char *const folders[] = {own, SB_LIBEXECDIR, SB_PREFIX "/sbin", NULL};
+
+    if (!own_folder(own)) {
+        return sb_err_set(err, SB_ESYSTEM, "can't tell where this program is");
+    }
+    if (in_folders(folders, name, X_OK, out) || in_path(name, out)) {
+        return SB_OK;
+    }
+    return sb_err_set(err, SB_ENOTFOUND, "%s was not found beside skillbox nor in %s", name,
+                      SB_LIBEXECDIR);
+}
+
 sb_code_t sb_install_find(const char *nginx, const char *helper, const char *module,
                           sb_install_t *out, sb_err_t *err)
 {

@@ -20,6 +20,9 @@ typedef struct {
 sb_code_t sb_install_find(const char *nginx, const char *helper, const char *module,
                           sb_install_t *out, sb_err_t *err);
 
+/* One of the helper's programs, in the same places; the absolute path comes out. */
+sb_code_t sb_install_program(const char *name, char out[SB_STATE_PATH_MAX], sb_err_t *err);
+
 /* The programs that make up the helper, names inside helper's folder; NULL ends the list. */
 extern const char *const sb_helper_programs[];
 

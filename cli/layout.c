@@ -198,6 +198,7 @@ static sb_code_t make_folders(const sb_layout_t *l, sb_err_t *err)
         {"helper", l->helper.uid, l->helper.gid, 0700},
         {"artifacts", l->helper.uid, l->worker.gid, 02750},
         {"run", l->helper.uid, l->worker.gid, 02750},
+        {"runtimes", l->helper.uid, l->helper.gid, 0755},
     };
 
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {

@@ -9,6 +9,7 @@
  *   helper/     helper  0700   sandbox-helper only
  *   artifacts/  helper  2750   group worker: written by the helper, served by nginx
  *   run/        helper  2750   group worker: the helper's socket
+ *   runtimes/   helper  0755   what `skillbox runtime import` made
  */
 #ifndef SB_CLI_LAYOUT_H
 #define SB_CLI_LAYOUT_H

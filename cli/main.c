@@ -12,23 +12,10 @@
 #include "output.h"
 
 static const sb_command_t *const commands[] = {
-    &cmd_up,
-    &cmd_down,
-    &cmd_status,
-    &cmd_key_create,
-    &cmd_key_list,
-    &cmd_key_revoke,
-    &cmd_skill_push,
-    &cmd_skill_list,
-    &cmd_skill_show,
-    &cmd_skill_delete,
-    &cmd_skill_lint,
-    &cmd_skill_package,
-    &cmd_run,
-    &cmd_exec_show,
-    &cmd_exec_logs,
-    &cmd_health,
-    NULL,
+    &cmd_up,         &cmd_down,          &cmd_status,        &cmd_key_create,     &cmd_key_list,
+    &cmd_key_revoke, &cmd_skill_push,    &cmd_skill_list,    &cmd_skill_show,     &cmd_skill_delete,
+    &cmd_skill_lint, &cmd_skill_package, &cmd_run,           &cmd_exec_show,      &cmd_exec_logs,
+    &cmd_health,     &cmd_runtime_list,  &cmd_runtime_check, &cmd_runtime_import, NULL,
 };
 
 /* The overview; of one group ("skill") when it is not NULL. */
@@ -51,7 +38,14 @@ static void print_overview(FILE *out, const char *group)
 
 static bool is_group(const char *word)
 {
-    return strcmp(word, "key") == 0 || strcmp(word, "skill") == 0 || strcmp(word, "exec") == 0;
+    static const char *const groups[] = {"key", "skill", "exec", "runtime"};
+
+    for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+        if (strcmp(word, groups[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Matches one word or two; *used is how many. */

@@ -4,7 +4,7 @@
  *   state.json   0600  {"url","port","nginx":{pid,start,boot},"helper":{...}}
  *   api-key      0600  the admin key that `up` made
  *   skillbox.lock      held (flock) while `up` or `down` work on the folder
- *   nginx.conf helper.yaml sign.key logs/ store/ artifacts/ helper/ run/ tmp/
+ *   nginx.conf helper.yaml sign.key logs/ store/ artifacts/ helper/ run/ runtimes/ tmp/
  *
  * state.json names processes to be signalled and a server to send keys to, so
  * it is only believed when it belongs to the caller (or to root).

@@ -63,7 +63,8 @@ static const char helper_text[] = "# Written by `skillbox up`; written anew each
                                   "listen: \"@dir@/" SB_SOCKET_NAME "\"\n"
                                   "@users@"
                                   "state_dir: \"@dir@/helper\"\n"
-                                  "artifacts: \"@dir@/artifacts\"\n";
+                                  "artifacts: \"@dir@/artifacts\"\n"
+                                  "runtimes_dir: \"@dir@/runtimes\"\n";
 
 typedef struct {
     const char *name;

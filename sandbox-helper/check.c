@@ -1,13 +1,12 @@
 /*
- * check.c - see check.h.  Reads /proc and /sys, runs `<interpreter> --version`, and
- * starts the real sandbox-stage and sandbox-packer: what they say is what counts.
+ * check.c - see check.h.  Reads /proc and /sys, starts the real sandbox-stage and
+ * sandbox-packer and runs a line of each runtime's language in a sandbox: what they say is what
+ * counts.
  */
 #include "check.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,14 +14,15 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "../libskillbox/buf.h"
 #include "identity.h"
 #include "remedy.h"
 #include "sys.h"
+#include "trial.h"
 
-#define VERSION_MS     5000
+#define REPORT_MAX     (4 * SB_MIB)
 #define SCM_RIGHTS_MAX 253 /* the kernel's SCM_MAX_FD: descriptors in one message */
 
 /* The packer, then a stage for each root, the host's first. */
@@ -41,17 +41,31 @@ typedef struct {
     char packages[64]; /* an empty folder of ours, for the stage to show */
     size_t answered;   /* programs that came up or went down */
     verdict_t verdicts[PROGRAMS];
+    trial_t trials[STAGE_RUNTIMES];
+    bool tried[STAGE_RUNTIMES];
+    size_t trying;
+    bool json;
+    sb_buf_t lines; /* of the JSON report */
 } check_t;
 
 static void line(check_t *c, int severity, const char *what, const char *found, const char *remedy)
 {
     static const char *const marks[] = {"ok  ", "warn", "FAIL"};
 
+    if (severity > c->worst)
+        c->worst = severity;
+    if (c->json) {
+        sb_buf_str(&c->lines, c->lines.len > 0 ? ",{" : "{");
+        sb_json_key_str(&c->lines, "what", what);
+        sb_json_key_int(&c->lines, "verdict", severity);
+        sb_json_key_str(&c->lines, "found", found);
+        sb_json_key_str(&c->lines, "remedy", remedy);
+        sb_buf_char(&c->lines, '}');
+        return;
+    }
     printf("%s  %-16s %s\n", marks[severity], what, found);
     if (remedy != NULL && remedy[0] != '\0')
         printf("      %-16s -> %s\n", "", remedy);
-    if (severity > c->worst)
-        c->worst = severity;
 }
 
 /* ---- facts of the host ---- */
@@ -187,95 +201,123 @@ static void check_descriptors(check_t *c)
                             "lower limits.nproc: else one run can keep others from starting");
 }
 
-/* ---- interpreters ---- */
+/* ---- runtimes ---- */
 
-static void __attribute__((noreturn)) exec_version(const char *path, int out)
-{
-    char *const argv[] = {(char *)path, "--version", NULL};
-    char *const envp[] = {NULL};
-    int null = open("/dev/null", O_RDONLY);
-
-    if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
-        _exit(127);
-    execve(path, argv, envp);
-    _exit(127);
-}
-
-/* The first line `<path> --version` prints. */
-static bool version_of(const char *path, char *out, size_t len)
-{
-    int fds[2];
-    size_t got = 0;
-
-    out[0] = '\0';
-    if (pipe2(fds, O_CLOEXEC) != 0)
-        return false;
-    pid_t pid = fork();
-    if (pid == 0)
-        exec_version(path, fds[1]);
-    close(fds[1]);
-    struct pollfd p = {.fd = fds[0], .events = POLLIN};
-    while (pid > 0 && got < len - 1 && poll(&p, 1, VERSION_MS) == 1) {
-        ssize_t n = read(fds[0], out + got, len - 1 - got);
-        if (n <= 0)
-            break;
-        got += (size_t)n;
-    }
-    close(fds[0]);
-    if (pid > 0) {
-        kill(pid, SIGKILL);
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-    }
-    out[got] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-    return out[0] != '\0';
-}
-
-static void check_missing(check_t *c, const char *name, size_t runtime)
-{
-    bool off = strcmp(c->h->config.runtimes[runtime].interpreter, "off") == 0;
-
-    line(c, off ? CHECK_OK : CHECK_DEGRADED, name, c->h->runtimes[runtime].reason,
-         off ? NULL : "install it, or set runtimes: in helper.yaml (off, if not wanted)");
-}
-
-static void check_image(check_t *c, const char *name, size_t runtime)
+static const char *remedy_of_runtime(const check_t *c, size_t runtime)
 {
     const helper_t *h = c->h;
-    const verdict_t *v = &c->verdicts[SANDBOX + h->roots.of[runtime]];
-    char found[2 * STAGE_PATH_LEN + 192];
 
-    snprintf(found, sizeof found, "%s in %s: %.128s", h->runtimes[runtime].path,
-             h->config.runtimes[runtime].root, v->found);
-    line(c, v->severity == CHECK_OK ? CHECK_OK : CHECK_DEGRADED, name, found, v->remedy);
+    if (!runtime_offered(&h->runtimes[runtime]))
+        return "install it, or set runtimes: in helper.yaml (off, if not wanted)";
+    return c->verdicts[SANDBOX + h->roots.of[runtime]].remedy;
+}
+
+/* What is to be told of a runtime: its version, or why it can't be used.  True: it works. */
+static bool judge_runtime(const check_t *c, size_t runtime, const char **found)
+{
+    const helper_t *h = c->h;
+    const trial_t *t = &c->trials[runtime];
+
+    if (!runtime_offered(&h->runtimes[runtime]))
+        *found = h->runtimes[runtime].reason;
+    else if (!c->tried[runtime])
+        *found = c->verdicts[SANDBOX + h->roots.of[runtime]].found;
+    else
+        *found = t->text;
+    return c->tried[runtime] && t->works;
+}
+
+static bool switched_off(const check_t *c, size_t runtime)
+{
+    return strcmp(c->h->config.runtimes[runtime].interpreter, "off") == 0;
 }
 
 static void check_runtimes(check_t *c)
 {
-    char version[100], found[STAGE_PATH_LEN + 128], name[STAGE_IMAGE_MAX + 16];
+    char found[2 * STAGE_PATH_LEN + 192], name[STAGE_IMAGE_MAX + 16];
     const helper_t *h = c->h;
+    const char *what;
 
     for (size_t i = 0; i < h->config.nruntimes; i++) {
-        const runtime_t *r = &h->runtimes[i];
         const config_runtime_t *rt = &h->config.runtimes[i];
+        bool good = judge_runtime(c, i, &what) || switched_off(c, i);
+
         snprintf(name, sizeof name, i < STAGE_LANGS ? "%s" : "%s (%s)", rt->name,
                  config_lang_name(rt->lang));
-        if (!runtime_offered(r)) {
-            check_missing(c, name, i);
-            continue;
-        }
-        if (rt->root[0] != '\0') {
-            check_image(c, name, i);
-            continue;
-        }
-        bool works = version_of(r->path, version, sizeof version);
-        snprintf(found, sizeof found, "%s: %s", r->path, works ? version : "does not run");
-        line(c, works ? CHECK_OK : CHECK_DEGRADED, name, found, NULL);
+        snprintf(found, sizeof found, "%s%s%s%s%.160s", h->runtimes[i].path,
+                 rt->root[0] != '\0' ? " in " : "", rt->root,
+                 runtime_offered(&h->runtimes[i]) || rt->root[0] != '\0' ? ": " : "", what);
+        line(c, good ? CHECK_OK : CHECK_DEGRADED, name, found,
+             good ? NULL : remedy_of_runtime(c, i));
     }
 }
 
+static void runtime_json(const check_t *c, size_t i, sb_buf_t *out)
+{
+    const config_runtime_t *rt = &c->h->config.runtimes[i];
+    const char *found;
+    bool good = judge_runtime(c, i, &found);
+
+    sb_buf_str(out, i > 0 ? ",{" : "{");
+    sb_json_key_str(out, "name", rt->name);
+    sb_json_key_bool(out, "own", i < STAGE_LANGS);
+    sb_json_key_str(out, "lang", config_lang_name(rt->lang));
+    sb_json_key_str(out, "root", rt->root[0] != '\0' ? rt->root : "host");
+    sb_json_key_str(out, "interpreter", c->h->runtimes[i].path);
+    sb_json_key_str(out, "version", good ? found : "");
+    sb_json_key_str(out, "status", good ? "ok" : switched_off(c, i) ? "off" : found);
+    sb_buf_char(out, '}');
+}
+
+/* {"verdict","summary","checks":[...],"runtimes":[...]} */
+static void print_json(check_t *c, const char *summary)
+{
+    sb_buf_t out = SB_BUF_INIT(REPORT_MAX);
+
+    sb_buf_char(&out, '{');
+    sb_json_key_int(&out, "verdict", c->worst);
+    sb_json_key_str(&out, "summary", summary);
+    sb_json_key(&out, "checks");
+    sb_buf_char(&out, '[');
+    sb_buf_add(&out, c->lines.data, c->lines.len);
+    sb_buf_str(&out, "]");
+    sb_json_key(&out, "runtimes");
+    sb_buf_char(&out, '[');
+    for (size_t i = 0; i < c->h->config.nruntimes; i++)
+        runtime_json(c, i, &out);
+    sb_buf_str(&out, "]}");
+    if (sb_buf_ok(&out) && sb_buf_ok(&c->lines))
+        puts(out.data);
+    sb_buf_free(&out);
+    sb_buf_free(&c->lines);
+}
+
 /* ---- the sandbox itself ---- */
+
+static void on_tried(void *ctx)
+{
+    check_t *c = ctx;
+
+    if (--c->trying == 0)
+        loop_stop(&c->h->loop);
+}
+
+/* All programs have said whether they work: now each runtime whose stage does. */
+static void try_runtimes(check_t *c)
+{
+    helper_t *h = c->h;
+
+    for (size_t i = 0; i < h->config.nruntimes; i++) {
+        if (!runtime_offered(&h->runtimes[i]) ||
+            h->roots.root[h->roots.of[i]].stage.state != LINK_READY)
+            continue;
+        c->tried[i] = true;
+        c->trying++;
+        trial_start(&c->trials[i], h, i, on_tried, c);
+    }
+    if (c->trying == 0)
+        loop_stop(&h->loop);
+}
 
 static void judge(check_t *c, size_t program, int severity, const char *found, const char *remedy)
 {
@@ -307,7 +349,7 @@ static void on_link(void *ctx, stagelink_t *link)
     }
     link->closing = true; /* one word of each is enough */
     if (++c->answered == 1 + c->h->roots.count)
-        loop_stop(&c->h->loop);
+        try_runtimes(c);
 }
 
 /* Starts both programs as serving would, and ends them again. */
@@ -319,6 +361,9 @@ static void try_sandbox(check_t *c)
     snprintf(c->packages, sizeof c->packages, "/tmp/sandbox-helper-check.XXXXXX");
     int errnum = mkdtemp(c->packages) != NULL ? 0 : errno;
     helper_find_runtimes(h, c->packages);
+    for (size_t i = 0; i < h->roots.count; i++)
+        h->roots.root[i].config.memory_cgroup =
+            0; /* a check looks at control groups and makes none */
     if (errnum != 0) {
         judge(c, SANDBOX, CHECK_UNUSABLE, strerror(errnum), "a writable /tmp");
         return;
@@ -328,11 +373,16 @@ static void try_sandbox(check_t *c)
         rmdir(c->packages);
         return;
     }
-    helper_start_programs(h);
-    loop_run(&h->loop);
+    if (trial_prepare(c->packages) != 0) {
+        judge(c, SANDBOX, CHECK_UNUSABLE, strerror(errno), "a writable /tmp");
+    } else {
+        helper_start_programs(h);
+        loop_run(&h->loop);
+    }
     for (size_t i = 0; i < h->roots.count; i++)
         stagelink_close(&h->roots.root[i].stage);
     stagelink_close(&h->packer);
+    trial_remove(c->packages);
     rmdir(c->packages);
 }
 
@@ -347,7 +397,7 @@ static void check_sandbox(check_t *c)
     }
 }
 
-int check_run(helper_t *h)
+int check_run(helper_t *h, bool json)
 {
     static const char *const words[] = {"This host can run skills.",
                                         "This host can run skills, with less than it could have.",
@@ -355,6 +405,8 @@ int check_run(helper_t *h)
     static check_t c;
 
     c.h = h;
+    c.json = json;
+    sb_buf_init(&c.lines, REPORT_MAX);
     setvbuf(stdout, NULL, _IOLBF, 0); /* stdout must be empty when we fork */
     signal(SIGPIPE, SIG_IGN);
     try_sandbox(&c);
@@ -369,6 +421,9 @@ int check_run(helper_t *h)
     check_sandbox(&c);
     cgroups_close(&h->cgroups);
     loop_free(&h->loop);
-    puts(words[c.worst]);
+    if (json)
+        print_json(&c, words[c.worst]);
+    else
+        puts(words[c.worst]);
     return c.worst;
 }

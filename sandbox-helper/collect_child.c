@@ -52,7 +52,7 @@ static void confine(collect_t *c, const int *given, int ngiven)
         _exit(125); /* main and packer do not speak the same words */
     }
     c->status = given[0];
-    if (confine_child(&c->status, 1, &step) != 0) {
+    if (confine_child(PACKER_COLLECT, &c->status, 1, &step) != 0) {
         broken(c, step, errno);
     }
     if (confine_syscalls(PACKER_COLLECT) != 0) {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -31,12 +32,16 @@
  */
 #define CHILD_FSIZE (SB_ARTIFACT_BYTES_MAX + SB_ARTIFACT_FILES_MAX * 4LL * SB_KIB)
 
-static packer_filter_t filters[2];
+/* An image's layers take minutes to decompress, and some of xz's need a lot of memory. */
+#define IMPORT_CPU  3600
+#define IMPORT_DATA (1 * SB_GIB)
+
+static packer_filter_t filters[3];
 static int landlock_abi;
 
 static packer_filter_t *filter_of(enum packer_role role)
 {
-    return &filters[role == PACKER_INTAKE ? 0 : 1];
+    return &filters[role == PACKER_INTAKE ? 0 : role == PACKER_COLLECT ? 1 : 2];
 }
 
 /* ---- the nursery ---- */
@@ -44,7 +49,8 @@ static packer_filter_t *filter_of(enum packer_role role)
 static int nursery_filters(void *ctx)
 {
     return packer_filter_compile(PACKER_INTAKE, filter_of(PACKER_INTAKE)) == 0 &&
-                   packer_filter_compile(PACKER_COLLECT, filter_of(PACKER_COLLECT)) == 0
+                   packer_filter_compile(PACKER_COLLECT, filter_of(PACKER_COLLECT)) == 0 &&
+                   packer_filter_compile(PACKER_IMPORT, filter_of(PACKER_IMPORT)) == 0
                ? 0
                : -1;
 }
@@ -174,21 +180,22 @@ static int child_stderr(void)
 #endif
 }
 
-static int child_limits(void)
+static int child_limits(enum packer_role role)
 {
-    static const struct {
+    const bool import = role == PACKER_IMPORT;
+    const struct {
         int resource;
         rlim_t value;
     } limits[] = {
-        {RLIMIT_CPU, CHILD_CPU},
-        {RLIMIT_FSIZE, CHILD_FSIZE},
+        {RLIMIT_CPU, import ? IMPORT_CPU : CHILD_CPU},
+        {RLIMIT_FSIZE, import ? IMPORT_BYTES_MAX : CHILD_FSIZE},
         {RLIMIT_NOFILE, NOFILE},
         {RLIMIT_CORE, 1}, /* not 0: a piped core pattern runs for 0, for 1 it does not */
         {RLIMIT_NPROC, 0},
         {RLIMIT_MEMLOCK, 0},
         {RLIMIT_MSGQUEUE, 0},
 #if !PACKER_SANITIZED /* whose shadow memory alone is terabytes */
-        {RLIMIT_DATA, CHILD_DATA},
+        {RLIMIT_DATA, import ? IMPORT_DATA : CHILD_DATA},
 #endif
     };
 
@@ -219,7 +226,7 @@ int confine_paths(const int *dirs, int ndirs, uint64_t access)
     return landlock_apply(landlock_abi, LANDLOCK_DENY_TCP, rules, (size_t)ndirs);
 }
 
-int confine_child(int *fds, int nfds, const char **step)
+int confine_child(enum packer_role role, int *fds, int nfds, const char **step)
 {
     *step = "descriptors";
     if (child_descriptors(fds, nfds) != 0 || child_stderr() != 0) {
@@ -227,7 +234,7 @@ int confine_child(int *fds, int nfds, const char **step)
     }
     umask(077); /* final modes are set by fchmod; until then nobody else looks in */
     *step = "limits";
-    if (child_limits() != 0) {
+    if (child_limits(role) != 0) {
         return -1;
     }
     *step = "privileges";

@@ -20,11 +20,11 @@
 int confine_nursery(const stage_config_t *config, stage_hello_t *hello);
 
 /*
- * A child's cage, in three calls.  The first: fds[0..nfds-1] are moved to 3, 4, ...
- * (the array is updated), everything else is closed; limits; no privileges.  *step
+ * A child's cage, in three calls.  The first, with the limits of the role: fds[0..nfds-1] are moved
+ * to 3, 4, ... (the array is updated), everything else is closed; limits; no privileges.  *step
  * names what failed.  All return 0, or -1 with errno.
  */
-int confine_child(int *fds, int nfds, const char **step);
+int confine_child(enum packer_role role, int *fds, int nfds, const char **step);
 
 /*
  * Landlock: the rights `access` (LL_* of landlock.h) below dirs[0..ndirs-1], at most 4,

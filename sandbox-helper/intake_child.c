@@ -76,7 +76,7 @@ static void confine(intake_t *in, const int *given, int ngiven)
     }
     memcpy(fds, given, sizeof(fds));
     in->status = given[0];
-    if (confine_child(fds, INTAKE_FDS, &step) != 0) {
+    if (confine_child(PACKER_INTAKE, fds, INTAKE_FDS, &step) != 0) {
         broken(in, step, errno);
     }
     in->status = fds[0];

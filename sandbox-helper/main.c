@@ -48,6 +48,7 @@ static void usage(FILE *out)
           "  -c, --config FILE  configuration\n"
           "      --check        print what this host offers and what is missing, and exit:\n"
           "                     0 all is there, 1 it works with less, 2 it can't work\n"
+          "      --json         with --check: print one JSON object instead\n"
           "      --print-policy print the system calls a run may make, with this machine's\n"
           "                     numbers and the reasons, and exit\n"
           "      --version      print the version\n"
@@ -384,12 +385,15 @@ static int print_policy(void)
 }
 
 /* 0: go on; else the process's exit status + 1. */
-static int arguments(int argc, char **argv, const char **config, bool *check)
+static int arguments(int argc, char **argv, const char **config, bool *check, bool *json)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
-        {"print-policy", no_argument, NULL, 'p'}, {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check", no_argument, NULL, 'k'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"print-policy", no_argument, NULL, 'p'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int o;
 
     while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
@@ -399,6 +403,9 @@ static int arguments(int argc, char **argv, const char **config, bool *check)
             break;
         case 'k':
             *check = true;
+            break;
+        case 'j':
+            *json = true;
             break;
         case 'p':
             return print_policy() + 1;
@@ -413,7 +420,7 @@ static int arguments(int argc, char **argv, const char **config, bool *check)
             return EXIT_USAGE + 1;
         }
     }
-    if (*config != NULL && optind == argc)
+    if (*config != NULL && optind == argc && (*check || !*json))
         return 0;
     usage(stderr);
     return EXIT_USAGE + 1;
@@ -422,10 +429,10 @@ static int arguments(int argc, char **argv, const char **config, bool *check)
 int main(int argc, char **argv)
 {
     const char *path = NULL;
-    bool check = false;
+    bool check = false, json = false;
     sb_err_t err = {0};
     helper_t *h = &helper;
-    int stop = arguments(argc, argv, &path, &check);
+    int stop = arguments(argc, argv, &path, &check, &json);
 
     if (stop != 0)
         return stop - 1;
@@ -439,5 +446,5 @@ int main(int argc, char **argv)
     raise_nofile();
     if (loop_init(&h->loop, &err) != SB_OK || become_user(h, check, &err) != SB_OK)
         return fail_start(NULL, &err, EXIT_FAILED);
-    return check ? check_run(h) : serve(h);
+    return check ? check_run(h, json) : serve(h);
 }

@@ -21,7 +21,8 @@
 #include "packer_filter.h"
 #include "sys.h"
 
-#define BOTH (PACKER_INTAKE | PACKER_COLLECT)
+#define ALL     (PACKER_INTAKE | PACKER_COLLECT | PACKER_IMPORT)
+#define WRITERS (PACKER_INTAKE | PACKER_IMPORT)
 
 enum check {
     ANY,        /* arguments do not matter */
@@ -36,39 +37,44 @@ static const struct {
     enum check check;
 } allowed[] = {
     /* data through descriptors that are open */
-    {SCMP_SYS(read), BOTH, ANY},
-    {SCMP_SYS(pread64), BOTH, ANY},
-    {SCMP_SYS(write), BOTH, ANY},
-    {SCMP_SYS(pwrite64), BOTH, ANY},
-    {SCMP_SYS(lseek), BOTH, ANY},
-    {SCMP_SYS(close), BOTH, ANY},
-    {SCMP_SYS(fstat), BOTH, ANY},
-    {SCMP_SYS(newfstatat), BOTH, RELATIVE}, /* also how glibc spells fstat */
-    {SCMP_SYS(fcntl), BOTH, DESCRIPTOR},
+    {SCMP_SYS(read), ALL, ANY},
+    {SCMP_SYS(pread64), ALL, ANY},
+    {SCMP_SYS(write), ALL, ANY},
+    {SCMP_SYS(pwrite64), ALL, ANY},
+    {SCMP_SYS(lseek), ALL, ANY},
+    {SCMP_SYS(close), ALL, ANY},
+    {SCMP_SYS(fstat), ALL, ANY},
+    {SCMP_SYS(newfstatat), ALL, RELATIVE}, /* also how glibc spells fstat */
+    {SCMP_SYS(fcntl), ALL, DESCRIPTOR},
 
     /* memory: malloc and the mapped package; never executable */
-    {SCMP_SYS(brk), BOTH, ANY},
-    {SCMP_SYS(mmap), BOTH, NO_EXEC},
-    {SCMP_SYS(mprotect), BOTH, NO_EXEC},
-    {SCMP_SYS(mremap), BOTH, ANY},
-    {SCMP_SYS(munmap), BOTH, ANY},
-    {SCMP_SYS(madvise), BOTH, ANY},
+    {SCMP_SYS(brk), ALL, ANY},
+    {SCMP_SYS(mmap), ALL, NO_EXEC},
+    {SCMP_SYS(mprotect), ALL, NO_EXEC},
+    {SCMP_SYS(mremap), ALL, ANY},
+    {SCMP_SYS(munmap), ALL, ANY},
+    {SCMP_SYS(madvise), ALL, ANY},
 
     /* the file system: openat2 confines paths by RESOLVE_BENEATH, Landlock says where */
-    {SYS_openat2, BOTH, ANY},
-    {SCMP_SYS(openat), PACKER_INTAKE, RELATIVE}, /* kernels without openat2 */
-    {SCMP_SYS(mkdirat), PACKER_INTAKE, RELATIVE},
-    {SCMP_SYS(symlinkat), PACKER_INTAKE, ANY}, /* dirfd is argument 1; Landlock confines it */
-    {SCMP_SYS(fchmod), PACKER_INTAKE, ANY},    /* exec bits, then read-only */
-    {SCMP_SYS(ftruncate), PACKER_INTAKE, ANY},
+    {SYS_openat2, ALL, ANY},
+    {SCMP_SYS(openat), WRITERS, RELATIVE}, /* kernels without openat2 */
+    {SCMP_SYS(mkdirat), WRITERS, RELATIVE},
+    {SCMP_SYS(symlinkat), WRITERS, ANY}, /* dirfd is argument 1; Landlock confines it */
+    {SCMP_SYS(fchmod), WRITERS, ANY},    /* exec bits, then read-only */
+    {SCMP_SYS(ftruncate), WRITERS, ANY},
     {SCMP_SYS(sync_file_range), PACKER_INTAKE, ANY},
-    {SCMP_SYS(getdents64), PACKER_COLLECT, ANY}, /* the walk over artifacts */
-    {SCMP_SYS(fsync), BOTH, ANY},
+    {SCMP_SYS(getdents64), PACKER_COLLECT | PACKER_IMPORT, ANY}, /* artifacts; opaque folders */
+    {SCMP_SYS(unlinkat), PACKER_IMPORT, RELATIVE},
+    {SCMP_SYS(renameat), PACKER_IMPORT, RELATIVE}, /* Landlock says where to, for all three */
+    {SCMP_SYS(renameat2), PACKER_IMPORT, RELATIVE},
+    {SCMP_SYS(linkat), PACKER_IMPORT, RELATIVE},
+    {SCMP_SYS(utimensat), PACKER_IMPORT, RELATIVE},
+    {SCMP_SYS(fsync), ALL, ANY},
 
     /* main: the task and its descriptors come, the report goes */
     {SCMP_SYS(recvmsg), PACKER_COLLECT, ANY},
-    {SCMP_SYS(sendto), BOTH, ANY},
-    {SCMP_SYS(sendmsg), BOTH, ANY},
+    {SCMP_SYS(sendto), ALL, ANY},
+    {SCMP_SYS(sendmsg), ALL, ANY},
 
     /* a collect child learns its folders late; these calls can only take rights away */
     {SYS_landlock_create_ruleset, PACKER_COLLECT, ANY},
@@ -76,27 +82,27 @@ static const struct {
     {SYS_landlock_restrict_self, PACKER_COLLECT, ANY},
 
     /* what the C library asks by itself */
-    {SCMP_SYS(clock_gettime), BOTH, ANY}, /* where there is no vDSO */
-    {SCMP_SYS(gettimeofday), BOTH, ANY},
-    {SCMP_SYS(time), BOTH, ANY},
-    {SCMP_SYS(sysinfo), BOTH,
+    {SCMP_SYS(clock_gettime), ALL, ANY}, /* where there is no vDSO */
+    {SCMP_SYS(gettimeofday), ALL, ANY},
+    {SCMP_SYS(time), ALL, ANY},
+    {SCMP_SYS(sysinfo), ALL,
      ANY}, /* qsort(3) sizes its buffer by it and does not check for errors */
-    {SCMP_SYS(getrandom), BOTH, ANY},
-    {SCMP_SYS(futex), BOTH, ANY}, /* pthread_once(3) wakes nobody, but does */
-    {SCMP_SYS(restart_syscall), BOTH, ANY},
-    {SCMP_SYS(rt_sigreturn), BOTH, ANY},
-    {SCMP_SYS(exit), BOTH, ANY},
-    {SCMP_SYS(exit_group), BOTH, ANY},
+    {SCMP_SYS(getrandom), ALL, ANY},
+    {SCMP_SYS(futex), ALL, ANY}, /* pthread_once(3) wakes nobody, but does */
+    {SCMP_SYS(restart_syscall), ALL, ANY},
+    {SCMP_SYS(rt_sigreturn), ALL, ANY},
+    {SCMP_SYS(exit), ALL, ANY},
+    {SCMP_SYS(exit_group), ALL, ANY},
 
 #if PACKER_SANITIZED
     /* AddressSanitizer's own needs, in test builds only */
-    {SCMP_SYS(rt_sigprocmask), BOTH, ANY},
-    {SCMP_SYS(rt_sigaction), BOTH, ANY},
-    {SCMP_SYS(sigaltstack), BOTH, ANY},
-    {SCMP_SYS(sched_yield), BOTH, ANY},
-    {SCMP_SYS(getpid), BOTH, ANY},
-    {SCMP_SYS(gettid), BOTH, ANY},
-    {SCMP_SYS(prctl), BOTH, ANY},
+    {SCMP_SYS(rt_sigprocmask), ALL, ANY},
+    {SCMP_SYS(rt_sigaction), ALL, ANY},
+    {SCMP_SYS(sigaltstack), ALL, ANY},
+    {SCMP_SYS(sched_yield), ALL, ANY},
+    {SCMP_SYS(getpid), ALL, ANY},
+    {SCMP_SYS(gettid), ALL, ANY},
+    {SCMP_SYS(prctl), ALL, ANY},
 #endif
 };
 

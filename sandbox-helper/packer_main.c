@@ -10,6 +10,7 @@
 
 #include "collect_child.h"
 #include "confine.h"
+#include "import_child.h"
 #include "intake_child.h"
 #include "nursery.h"
 #include "report.h"
@@ -47,6 +48,8 @@ child(const stage_request_t *request, const int *fds, int nfds)
         intake_child(config, request, fds, nfds);
     case STAGE_COLLECT:
         collect_child(fds, nfds);
+    case STAGE_IMPORT:
+        import_child(request, fds, nfds);
     default:
         _exit(125);
     }

@@ -32,15 +32,15 @@
 /* sandbox-stage's only argument, for people: prints the system call policy and exits. */
 #define STAGE_PRINT_POLICY "--print-policy"
 
-#define STAGE_MAGIC    0x53424f58u /* "SBOX"; changes with the layout */
-#define STAGE_PATHS    16
-#define STAGE_PATH_LEN 256
-#define STAGE_LANGS    3
-#define STAGE_RUNTIMES 32 /* the first STAGE_LANGS are the languages' own */
-#define STAGE_IMAGES   64
+#define STAGE_MAGIC     0x53424f58u /* "SBOX"; changes with the layout */
+#define STAGE_PATHS     16
+#define STAGE_PATH_LEN  256
+#define STAGE_LANGS     3
+#define STAGE_RUNTIMES  32 /* the first STAGE_LANGS are the languages' own */
+#define STAGE_IMAGES    64
 #define STAGE_IMAGE_MAX 128 /* bytes of an image key */
 #define STAGE_ENV_BYTES 1024
-#define STAGE_FDS_MAX  12
+#define STAGE_FDS_MAX   12
 
 /*
  * What the stage puts into /sandbox/work before the script starts gets this
@@ -63,7 +63,8 @@ typedef struct {
 } stage_limits_t;
 
 typedef struct {
-    char interpreter[STAGE_PATH_LEN]; /* path inside the root; "" = not offered, or in another root */
+    char interpreter[STAGE_PATH_LEN]; /* path inside the root; "" = not offered, or in another root
+                                       */
     char env[STAGE_ENV_BYTES]; /* NAME=value, a NUL behind each, an empty one ends; none that the
                                   sandbox itself sets */
     stage_limits_t limits;
@@ -122,7 +123,7 @@ typedef struct {
 
 /* ---- main -> stage/packer, any number ---- */
 
-enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT };
+enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT, STAGE_IMPORT };
 
 /*
  * Descriptors that come with a request, in this order:
@@ -132,6 +133,9 @@ enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT };
  *   STAGE_INTAKE   status socket, package file (read-only), staging folder (O_DIRECTORY),
  *                  answer file (memfd or unlinked file, to be written)
  *   STAGE_COLLECT  status socket; the rest comes over it later (collect_task_t)
+ *   STAGE_IMPORT   status socket, archive (read-only, to be sought in), staging folder
+ *                  (O_DIRECTORY) with the empty folders IMPORT_TREE, IMPORT_TRASH and
+ *                  IMPORT_BLOBS, answer file.  Sent by `skillbox runtime import`, never by main
  */
 typedef struct {
     uint32_t magic;
@@ -153,8 +157,15 @@ typedef struct {
     char target[SB_PATH_MAX + 1]; /* entrypoint or script path, or module name */
     /* STAGE_INTAKE */
     char content_type[256];
-    uint64_t package_max; /* unpacked bytes */
+    uint64_t package_max; /* unpacked bytes; STAGE_IMPORT, too */
+    uint64_t entries_max; /* STAGE_IMPORT */
 } stage_request_t;
+
+#define IMPORT_TREE        "tree"  /* becomes the root */
+#define IMPORT_TRASH       "trash" /* what layers replaced */
+#define IMPORT_BLOBS       "blobs" /* the files of an image archive */
+#define IMPORT_BYTES_MAX   (64 * SB_GIB)
+#define IMPORT_ENTRIES_MAX 10000000
 
 /*
  * ---- main -> a run's child, on its status socket, once ----
@@ -240,7 +251,7 @@ typedef struct {
 
 typedef struct {
     uint32_t magic;
-    int32_t http_status; /* intake: 200, 400, 413, 422; collect: 200 */
+    int32_t http_status; /* intake: 200, 400, 413, 422; collect: 200; import: 200, 422 */
     uint32_t files;      /* collect: files in the archive, 0 = nothing was written to it */
     uint32_t failed; /* collect: 1 when the result's status became "failed" (output.json was bad) */
     uint64_t answer_len; /* bytes of JSON in the answer file */

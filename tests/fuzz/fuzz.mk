@@ -11,7 +11,8 @@ FUZZ_SECONDS ?= 20
 
 FUZZ_CORE    := fuzz_fastcgi
 FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart
-FUZZ_HELPER  := fuzz_jsontext fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job
+FUZZ_HELPER  := fuzz_jsontext fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job \
+                fuzz_oci fuzz_rootfs
 FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE) $(FUZZ_HELPER))
 
 FUZZ_FLAGS := -std=c11 -O1 -g -fno-omit-frame-pointer $(WARN) \
@@ -32,7 +33,9 @@ $(call fuzz_helper,fuzz_request,request.c config.c config_runtimes.c image.c)
 $(call fuzz_helper,fuzz_connection,connection.c loop.c)
 $(call fuzz_helper,fuzz_output,output.c jsontext.c beneath.c sys.c)
 $(call fuzz_helper,fuzz_job,jobfile.c sys.c)
-$(BUILD)/fuzz/fuzz_jsontext $(BUILD)/fuzz/fuzz_job: FUZZ_LIBS := -ljansson
+$(call fuzz_helper,fuzz_oci,oci.c)
+$(call fuzz_helper,fuzz_rootfs,rootfs.c rmtree.c sys.c)
+$(addprefix $(BUILD)/fuzz/fuzz_,jsontext job oci): FUZZ_LIBS := -ljansson
 $(BUILD)/fuzz/fuzz_tar: FUZZ_LIBS := -larchive -lz
 $(BUILD)/fuzz/fuzz_request: FUZZ_LIBS := -lyaml
 

@@ -252,7 +252,7 @@ hostile_child(const stage_request_t *request, const int *given, int nfds)
     const char *step;
     verdict_t v;
 
-    if (confine_child(fds, 2, &step) != 0) {
+    if (confine_child(role, fds, 2, &step) != 0) {
         _exit(101);
     }
     if (role == PACKER_INTAKE &&
