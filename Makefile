@@ -116,7 +116,7 @@ include tests/layers/layers.mk
 
 # ---- people's targets ----
 
-.PHONY: deps demo test api attack fault bench sanitize lint install
+.PHONY: deps demo test api attack fault soak bench sanitize lint install
 
 deps: ## install the Debian packages that demo and test need (no-op when they are there)
 	@tests/tools/deps build run test
@@ -144,6 +144,9 @@ api fault: all test-programs ## one layer of the tests
 # As root and as an ordinary user, with the tests that take long; ARGS='--once -k mounts' for less.
 attack: all test-programs ## every attack of docs/attacks.md, with a table of what was observed
 	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
+
+soak: all test-programs ## 10,000 runs in a row and 200 at once, with a table of what was left
+	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --once --layers fault $(BUILD) -s -k soak
 
 bench: ## compare with the host's bare commands and nginx's own return 200
 	@tests/tools/deps build run test bench

@@ -186,6 +186,7 @@ def walk(gw, board, kill, every):
                 board.release()
                 restart(gw)
     assert not wrong, "\n".join(wrong)
+    print(f"{count} points")
     return count
 
 

@@ -1,0 +1,135 @@
+"""Many runs in a row, then many at once, through the gateway: everything that could grow is the
+same before and after.  `make soak` takes 10,000 and 200, and prints the table; CI 300 and 50."""
+
+import collections
+import concurrent.futures
+import os
+import pathlib
+import time
+
+import requests
+
+from harness import settings, watch
+from harness.packages import skill
+
+IN_A_ROW, AT_ONCE, EACH = (10000, 200, 10) if settings.FULL else (300, 50, 2)
+CODE = "echo log; echo '{}' > $SANDBOX_OUTPUT; echo x > $SANDBOX_FILES_DIR/x"
+# Bytes.  Which of nginx's workers had the most connections at once is chance: each keeps that much.
+HELPER_MAY_GROW, NGINX_MAY_GROW = (512 << 10) * settings.SLOW ** 2, (4 << 20) * settings.SLOW ** 2
+
+
+def programs(gw):
+    """{name: pid} of what lives as long as the gateway."""
+    helper = gw.helper.pid
+    table = watch.processes()
+    found = {"sandbox-helper": helper}
+    for pid, (name, _, parent) in table.items():
+        if parent == helper and name.startswith("sandbox-"):
+            found[name] = pid
+    for i, pid in enumerate(sorted(gw.workers())):
+        found[f"nginx worker {i}"] = pid
+    return found
+
+
+def namespaces(pids):
+    """How many there are of each kind, as far as we may look."""
+    kinds = collections.defaultdict(set)
+    for pid in pids:
+        try:
+            for path in pathlib.Path(f"/proc/{pid}/ns").iterdir():
+                kinds[path.name].add(path.readlink())
+        except (PermissionError, FileNotFoundError):
+            continue
+    return {kind: len(found) for kind, found in sorted(kinds.items())}
+
+
+def look(gw):
+    """(what must be the same, {program: (resident, proportional) bytes})"""
+    family = watch.descendants(gw.helper.pid)
+    same, memory = {}, {}
+    for name, pid in programs(gw).items():
+        try:
+            same[f"{name}: descriptors"] = watch.fd_count(pid)
+            same[f"{name}: mounts"] = watch.mount_count(pid)
+            memory[name] = watch.rss(pid), watch.pss(pid)
+        except PermissionError:  # stage and packer are not dumpable: only root may look into them
+            assert not settings.ROOT
+    for kind, count in namespaces(family).items():
+        same[f"namespaces: {kind}"] = count
+    same["processes below the helper"] = len(family)
+    same["control groups"] = len({os.path.basename(g) for g in watch.cgroups(f"run-{gw.helper.pid}-")})
+    for folder in ("helper/tmp", "artifacts/tmp", "store/tmp", "tmp"):
+        path = gw.state / folder
+        same[f"files in {folder}"] = sum(len(files) for _, _, files in os.walk(path))
+    return same, memory
+
+
+def at_rest(gw):
+    gw.session.close()
+    watch.wait_for(lambda: gw.get("/ready").json()["helper"]["running"] == 0, 30 * settings.SLOW, "runs go on")
+    gw.session.close()
+
+    def steady():
+        try:
+            first = look(gw)
+            time.sleep(0.3)
+            return first if look(gw)[0] == first[0] else None
+        except FileNotFoundError:  # a process that ended meanwhile
+            return None
+    return watch.wait_for(steady, 30 * settings.SLOW, "it does not come to rest")
+
+
+def runs(gw, count):
+    """So many, over one connection."""
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(count):
+            answer = session.post(gw.url + "/v1/executions", json={"skill": "soak"}, timeout=120 * settings.SLOW,
+                                  headers={"Authorization": f"Bearer {gw.key}"})
+            assert answer.status_code == 200 and answer.json()["status"] == "success", answer.text
+
+
+def at_once(gw, each):
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(runs, gw, each) for _ in range(AT_ONCE)]:
+            done.result()
+
+
+def total(memory, kind):
+    return sum(proportional for name, (_, proportional) in memory.items() if name.startswith(kind))
+
+
+def show(steps):
+    """A table: a line for each thing, a column for each step."""
+    names, looks = list(steps), list(steps.values())
+    rows = [(key, *(same.get(key) for same, _ in looks)) for key in looks[0][0]]
+    for name in looks[0][1]:
+        for i, what in enumerate(("resident", "proportional")):
+            rows.append((f"{name}: {what} KiB", *(memory[name][i] >> 10 for _, memory in looks)))
+    print("\n| | " + " | ".join(names) + " |")
+    print("|---" * (len(names) + 1) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+
+
+def test_soak_leaves_everything_as_it_was(make_gateway):
+    gw = make_gateway(workers=4, helper={"concurrency": 2, "queue": 256})
+    gw.push(skill("soak", CODE, "bash"))
+    at_once(gw, 4)  # every worker has its connections and pools, every table its size
+    steps = {"before": at_rest(gw)}
+    begun = time.monotonic()
+    runs(gw, IN_A_ROW)
+    took = {f"{IN_A_ROW} in a row": time.monotonic() - begun}
+    steps[f"after {IN_A_ROW} in a row"] = at_rest(gw)
+    begun = time.monotonic()
+    at_once(gw, EACH)
+    took[f"{AT_ONCE} times {EACH} at once"] = time.monotonic() - begun
+    steps[f"after {AT_ONCE} at once"] = at_rest(gw)
+    show(steps)
+    print("".join(f"\n{what}: {seconds:.1f} s" for what, seconds in took.items()))
+    first, *later = steps.values()
+    for same, memory in later:
+        assert same == first[0]
+        for kind, limit in (("sandbox", HELPER_MAY_GROW), ("nginx", NGINX_MAY_GROW)):
+            grown = total(memory, kind) - total(first[1], kind)
+            assert grown < limit, f"{kind}: {grown} bytes more"
