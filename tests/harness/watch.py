@@ -105,10 +105,11 @@ def rss(pid):
     return 0
 
 
-def pss(pid):
-    """Proportional set size in bytes; needs to be the process's user or root."""
+def pss(pid, part=""):
+    """Proportional set size in bytes, or a part of it ("_Anon": what no file backs); needs to be the
+    process's user or root."""
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"Pss{part}:"):
             return int(line.split()[1]) * 1024
     return 0
 
