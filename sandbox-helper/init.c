@@ -7,17 +7,25 @@
 #include "init.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "fault.h"
 #include "launch.h"
+#include "memwatch.h"
 #include "report.h"
 #include "sys.h"
 
+#define REAP_AT_ONCE 256
+
 enum { FD_LAUNCH = FD_STATUS + 1 }; /* read end of the pipe from pid 2 */
+
+typedef enum { REAPED_ALL, REAPED_MANY, REAPED_SCRIPT } reaped_t; /* MANY: there may be more */
 
 static void __attribute__((noreturn)) fail(const char *step, int err, const char *text)
 {
@@ -73,22 +81,85 @@ static void await_exec(pid_t script)
     fail("prepare", ECHILD, text);
 }
 
-/* Orphans become pid 1's children; the script's own end is everybody's. */
-static int reap_until(pid_t script)
-{
-    int wstatus;
-    pid_t pid;
+/* ---- while the script runs ---- */
 
-    do
-        pid = waitpid(-1, &wstatus, 0);
-    while (pid != script && (pid > 0 || errno == EINTR));
-    return wstatus;
+/*
+ * Orphans become pid 1's children; the script's own end is everybody's.  A bounded number at
+ * once, so that a script can't keep us from the rest with them.
+ */
+static reaped_t reap(pid_t script, int *wstatus)
+{
+    for (int i = 0; i < REAP_AT_ONCE; i++) {
+        pid_t pid = waitpid(-1, wstatus, WNOHANG);
+
+        if (pid == script)
+            return REAPED_SCRIPT;
+        if (pid <= 0)
+            return REAPED_ALL;
+    }
+    return REAPED_MANY;
+}
+
+/* The end by our own hand: what was not waited for would be missing in the CPU time. */
+static void __attribute__((noreturn)) end_all(void)
+{
+    (void)kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+    _exit(0);
+}
+
+static void tell_main(uint32_t kind, int wstatus)
+{
+    run_report_t report = {.magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus};
+
+    (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
+}
+
+static void watch_over(pid_t script, int signals, memwatch_t *memory)
+{
+    struct pollfd fds[] = {{.fd = FD_STATUS, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    struct signalfd_siginfo info;
+    reaped_t reaped = REAPED_MANY; /* who ended before the signal was blocked */
+    int wstatus = 0;
+
+    for (;;) {
+        if (reaped == REAPED_MANY)
+            reaped = reap(script, &wstatus);
+        if (reaped == REAPED_SCRIPT) {
+            SB_FAULT_POINT("script reaped");
+            tell_main(RUN_EXITED, wstatus);
+            SB_FAULT_POINT("end reported");
+            return;
+        }
+        if (memwatch_over(memory)) {
+            tell_main(RUN_OUT_OF_MEMORY, 0);
+            end_all();
+        }
+        if (poll(fds, 2, reaped == REAPED_MANY ? 0 : memwatch_timeout(memory)) <= 0)
+            continue;
+        if (fds[0].revents != 0) /* a word from main means one thing, and so does its death */
+            end_all();
+        if (read(signals, &info, sizeof(info)) > 0)
+            reaped = REAPED_MANY;
+    }
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+        return -1;
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 void init_run(const run_t *run)
 {
-    run_report_t report = {.magic = STAGE_MAGIC, .kind = RUN_EXITED};
-    int pipefd[2];
+    memwatch_t memory = {.proc = -1};
+    int pipefd[2], signals;
     pid_t script;
 
     if (pipe2(pipefd, O_CLOEXEC) != 0)
@@ -105,9 +176,11 @@ void init_run(const run_t *run)
         fail("init descriptors", errno, NULL);
     SB_FAULT_POINT("script forked");
     await_exec(script);
-    report.wstatus = reap_until(script);
-    SB_FAULT_POINT("script reaped");
-    (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
-    SB_FAULT_POINT("end reported");
+    signals = open_signals();
+    if (signals < 0)
+        fail("init signals", errno, NULL);
+    if (run->request->cgroup == 0)
+        memwatch_start(&memory, run->request->memory_bytes);
+    watch_over(script, signals, &memory);
     _exit(0);
 }

@@ -260,7 +260,6 @@ static stage_request_t run_request(const job_t *job)
 {
     const config_t *c = &job->h->config;
     const request_t *r = &job->req;
-    int64_t cores = (r->cpu_milli + 999) / 1000;
     stage_request_t q = {
         .magic = STAGE_MAGIC,
         .kind = STAGE_RUN,
@@ -268,8 +267,7 @@ static stage_request_t run_request(const job_t *job)
         .lang = r->lang,
         .runtime = (uint32_t)r->runtime,
         .mode = r->mode,
-        /* A second more: the wall clock is to win, and says more. */
-        .cpu_seconds = (uint32_t)((r->timeout_ms + 999) / 1000 * cores + 1),
+        .cpu_seconds = job->cpu_seconds,
         .memory_bytes = (uint64_t)r->memory,
         .job_len = job->job_len,
         .input_len = job->input_len,
@@ -284,6 +282,14 @@ static stage_request_t run_request(const job_t *job)
     memcpy(q.digest, r->digest, sizeof q.digest);
     memcpy(q.target, r->target, sizeof q.target);
     return q;
+}
+
+/* A second more: the wall clock is to win, and says more. */
+static uint32_t cpu_seconds(const request_t *r)
+{
+    int64_t cores = (r->cpu_milli + 999) / 1000;
+
+    return (uint32_t)((r->timeout_ms + 999) / 1000 * cores + 1);
 }
 
 static root_t *root_of(const job_t *job)
@@ -377,6 +383,7 @@ void job_start(job_t *job)
     job->state = JOB_SETUP;
     h->waiting_input -= job->job_len + job->input_len;
     job->started_us = loop_now_us();
+    job->cpu_seconds = cpu_seconds(&job->req);
     loop_timer_clear(&h->loop, &job->timer);
     SB_FAULT_POINT("run to be started");
     sb_code_t rc = start(job, &err);

@@ -241,6 +241,20 @@ static int stdout_file(const job_t *job)
     return fd;
 }
 
+/*
+ * By RLIMIT_CPU: its signals, and the time for them.  The kernel counts for the limit in ticks of
+ * the clock; on a busy host that can be far from what it reports.
+ */
+static bool cpu_limited(const job_t *job)
+{
+    uint64_t limit = (uint64_t)job->cpu_seconds * 1000000;
+
+    if (!job->exited)
+        return false;
+    return (exit_signal(job) == SIGXCPU && job->cpu_usec >= limit / 2) ||
+           (exit_signal(job) == SIGKILL && job->cpu_usec >= limit);
+}
+
 static collect_task_t make_task(const job_t *job)
 {
     const request_t *r = &job->req;
@@ -251,6 +265,7 @@ static collect_task_t make_task(const job_t *job)
         .signal = exit_signal(job),
         .timed_out = job->timed_out,
         .cancelled = job->cancelled && !job->timed_out,
+        .cpu_seconds = cpu_limited(job) ? job->cpu_seconds : 0,
         .memory_limit = (uint64_t)r->memory,
         .pids_hit = job->facts.pids_hit,
         .pids_limit = (uint32_t)job->h->cgroups.pids,
@@ -336,6 +351,7 @@ void job_dead(job_t *job)
     sb_err_t err = {0};
 
     cgroup_verdict(&job->h->cgroups, &job->leaf, &job->facts);
+    job->facts.oom |= job->over_memory;
     loop_timer_clear(&job->h->loop, &job->timer);
     if (job->conn != NULL && job->fail_status == 0) {
         sb_code_t rc;

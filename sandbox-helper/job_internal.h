@@ -37,7 +37,8 @@ struct job_s {
     runlog_t log;
     int64_t queued_us, started_us, ready_us, ended_us;
     uint64_t cpu_usec, maxrss;
-    cgroup_leaf_t leaf; /* the sandbox's */
+    uint32_t cpu_seconds; /* RLIMIT_CPU of its processes */
+    cgroup_leaf_t leaf;   /* the sandbox's */
     cgroup_facts_t facts;
 
     int job_fd; /* STDIN: job JSON and input; kept until nothing can make us start again */
@@ -45,6 +46,7 @@ struct job_s {
     int wstatus; /* of the script, when it `exited` */
     bool placed; /* counts in h->runs.running */
     bool timed_out, cancelled, killed, exited;
+    bool over_memory;  /* without a control group; pid 1 has measured it */
     bool archive_kept; /* it has its final name */
     bool answered;     /* with a result that says so */
 

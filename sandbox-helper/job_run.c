@@ -16,6 +16,7 @@
 
 #define SETUP_MS    15000 /* from the request to RUN_READY */
 #define EXIT_MS     2000  /* from RUN_EXITED to the sandbox's death */
+#define STOP_MS     100   /* from RUN_STOP to SIGKILL */
 #define KILL_MS     15000 /* from SIGKILL to the sandbox's death */
 #define READ_CHUNK  65536
 #define DRAIN_BYTES (4 * SB_MIB) /* more than a script can make a pipe hold */
@@ -103,9 +104,17 @@ static void script_timed_out(job_t *job)
     stage_child_poll(&job->child);
     if (job->state != JOB_RUNNING)
         return; /* it ended in time; the news was on its way */
+    const char stop = RUN_STOP;
+
     job->timed_out = true;
     job->ended_us = loop_now_us();
-    job_kill(job);
+    /* pid 1 ends the others: killed with it, their CPU time would be nobody's */
+    if (stage_child_send(&job->child, &stop, sizeof stop, NULL, 0) != 0) {
+        job_kill(job);
+        return;
+    }
+    job->state = JOB_ENDING;
+    loop_timer_set(&job->h->loop, &job->timer, STOP_MS);
 }
 
 static void on_timer(void *ctx)
@@ -176,6 +185,17 @@ static void run_exited(job_t *job, const run_report_t *report)
     (void)job_prepare_result(job, NULL); /* tried again, and reported, when it is needed */
 }
 
+/* pid 1 has measured it, and ends all. */
+static void run_out_of_memory(job_t *job)
+{
+    if (job->state != JOB_RUNNING)
+        return;
+    job->over_memory = true;
+    job->ended_us = loop_now_us();
+    job->state = JOB_ENDING;
+    loop_timer_set(&job->h->loop, &job->timer, STOP_MS);
+}
+
 /* The steps that read the job, when they say what is wrong with it. */
 static bool callers_fault(const run_report_t *report)
 {
@@ -224,6 +244,9 @@ static void on_message(void *ctx, const void *data, size_t len, int *fds, int nf
         break;
     case RUN_EXITED:
         run_exited(job, &report);
+        break;
+    case RUN_OUT_OF_MEMORY:
+        run_out_of_memory(job);
         break;
     case RUN_SETUP_FAILED:
         setup_failed(job, &report);

@@ -49,6 +49,10 @@ static const char *end_status(const collect_task_t *task, char error[ERROR_MAX])
         snprintf(error, ERROR_MAX, "memory limit of %s exceeded", limit);
         return "failed";
     }
+    if (task->cpu_seconds != 0) {
+        snprintf(error, ERROR_MAX, "CPU time limit of %u s exceeded", task->cpu_seconds);
+        return "failed";
+    }
     if (task->signal != 0) {
         signal_name(task->signal, error, ERROR_MAX);
         return "failed";

@@ -29,17 +29,23 @@ static rlim_t address_space(const stage_request_t *request)
     return request->memory_bytes + SHARED_ALLOWANCE;
 }
 
-/* Hard = soft: a soft limit is the script's to raise.  The helper's own hard limit bounds ours. */
-static int set_limit(int resource, rlim_t value)
+/* The helper's own hard limit bounds ours. */
+static int set_both(int resource, rlim_t soft, rlim_t hard)
 {
     struct rlimit limit;
 
     if (getrlimit((__rlimit_resource_t)resource, &limit) != 0)
         return -1;
-    if (value > limit.rlim_max)
-        value = limit.rlim_max;
-    limit.rlim_cur = limit.rlim_max = value;
+    if (hard < limit.rlim_max)
+        limit.rlim_max = hard;
+    limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
     return setrlimit((__rlimit_resource_t)resource, &limit);
+}
+
+/* Hard = soft: a soft limit is the script's to raise. */
+static int set_limit(int resource, rlim_t value)
+{
+    return set_both(resource, value, value);
 }
 
 typedef struct {
@@ -69,7 +75,6 @@ int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
 {
     const limit_t limits[] = {
         {RLIMIT_STACK, 8 * SB_MIB},
-        {RLIMIT_CPU, request->cpu_seconds},  /* hard, too: SIGXCPU can be caught */
         {RLIMIT_FSIZE, request->file_bytes}, /* sparse files: a tmpfs does not count holes */
         /* counted per user namespace since Linux 5.14; a group's pids.max, which tells that it
            was hit, comes first */
@@ -84,6 +89,9 @@ int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
     };
 
     if (!SANITIZED && limit_memory(request) != 0)
+        return -1;
+    /* SIGXCPU tells the end by this limit from others; it can be caught, SIGKILL can't */
+    if (set_both(RLIMIT_CPU, request->cpu_seconds, (rlim_t)request->cpu_seconds + 1) != 0)
         return -1;
     return set_limits(limits, COUNT(limits));
 }

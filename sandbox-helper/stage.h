@@ -148,7 +148,7 @@ typedef struct {
     uint32_t lang;                /* enum stage_lang */
     uint32_t runtime;             /* whose interpreter and environment: stage_config_t.runtimes */
     uint32_t mode;                /* enum stage_mode */
-    uint32_t cpu_seconds;         /* RLIMIT_CPU (wall limit rounded up, times the cores) */
+    uint32_t cpu_seconds;         /* RLIMIT_CPU: SIGXCPU then, SIGKILL a second later */
     uint64_t memory_bytes;        /* RLIMIT_DATA, and cgroup limit set by main */
     uint64_t file_bytes;          /* RLIMIT_FSIZE */
     uint64_t job_len;             /* job memfd: this many bytes of job JSON, */
@@ -178,6 +178,14 @@ typedef struct {
 #define RUN_FOLDER_FD 1 /* of the descriptors of STAGE_RUN, with cgroup 2 */
 #define RUN_STDIN_MAX (2 * SB_INPUT_MAX + 64 * SB_KIB) /* job and input in the memfd */
 
+/*
+ * ---- main -> a run's pid 1, on its status socket, at most once, while the script runs ----
+ *
+ * RUN_STOP, one byte: pid 1 kills and waits for all others, so that their CPU time is in
+ * STAGE_EXITED, and exits.  Main kills it a moment later in any case.
+ */
+#define RUN_STOP 's'
+
 /* ---- stage/packer -> main, about a request ---- */
 
 enum stage_event_kind {
@@ -206,7 +214,9 @@ enum run_report_kind {
         1,     /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
     RUN_READY, /* two descriptors come along: /sandbox/out, /sandbox/work.  All is mounted; what is
                   left, limits to filter, may still fail */
-    RUN_EXITED, /* the script's main process ended: wstatus; pid 1 exits right after */
+    RUN_EXITED,        /* the script's main process ended: wstatus; pid 1 exits right after */
+    RUN_OUT_OF_MEMORY, /* no control group, and all processes together were over memory_bytes: pid
+                          1 kills them and exits */
 };
 
 typedef struct {
@@ -234,10 +244,12 @@ typedef struct {
     int32_t signal;       /* 0: none */
     uint32_t timed_out;
     uint32_t cancelled;
-    uint32_t oom; /* proven by the cgroup: its limit was reached, and the kernel killed for it */
+    uint32_t oom; /* the limit was reached: proven by the cgroup, which killed for it, or measured
+                     where there is none */
     uint32_t host_oom; /* the kernel killed for memory although the limit was not reached */
     uint64_t pids_hit; /* so often no process could be made */
     uint32_t pids_limit;
+    uint32_t cpu_seconds; /* not 0: ended by RLIMIT_CPU, which was so much */
     uint64_t memory_limit;
     uint64_t timeout_ms;
     uint64_t wall_ms; /* >= 1: duration_ms */

@@ -141,6 +141,7 @@ class HostView(threading.Thread):
         view["fds"] = sorted(int(p.name) for p in pathlib.Path(f"/proc/{pid}/fd").iterdir())
         view["namespaces"], view["own namespaces"] = namespaces(pid), namespaces("self")
         view["leases"] = leases()
+        view["limits"] = pathlib.Path(f"/proc/{pid}/limits").read_text()
         view["cgroup"] = readable(f"/proc/{pid}/cgroup")
         table = watch.processes()
         init = table[pid][2] if pid in table else 0

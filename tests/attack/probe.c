@@ -165,6 +165,7 @@ static const attack_t *find_attack(const char *name)
         file_attacks,      kernel_attacks,  limit_attacks, neighbour_attacks,
         lifecycle_attacks, network_attacks, ipc_attacks,   proc_attacks,
         policy_attacks,
+        memory_attacks,    resource_attacks,
     };
     /* clang-format on */
 

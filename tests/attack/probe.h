@@ -36,5 +36,6 @@ extern const attack_t file_attacks[], kernel_attacks[], limit_attacks[], neighbo
 extern const attack_t lifecycle_attacks[];
 extern const attack_t network_attacks[], ipc_attacks[], proc_attacks[];
 extern const attack_t policy_attacks[];
+extern const attack_t memory_attacks[], resource_attacks[];
 
 #endif

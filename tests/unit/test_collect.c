@@ -210,6 +210,9 @@ static void each_end_has_its_status_and_error(void **state)
     assert_end(task, "failed", "memory limit of 256 MiB exceeded");
     run_fresh();
     task.oom = 0;
+    task.cpu_seconds = 3;
+    assert_end(task, "failed", "CPU time limit of 3 s exceeded");
+    run_fresh();
     task.timed_out = 1;
     assert_end(task, "timeout", "timeout: the limit of 2 s was reached");
     run_fresh();
