@@ -418,3 +418,29 @@ def test_an_imported_image_runs_and_is_listed(place):
         assert check().returncode == 1 and "mini (bash)" in check().stdout
     finally:
         h.stop()
+
+
+DEBIAN = settings.BUILD / "cache" / "debian.tar"  # tests/tools/debian-image
+
+
+@pytest.mark.skipif(not settings.FULL, reason="a whole Debian is imported with SKILLBOX_FULL=1 only")
+def test_another_debian_runs_skills(place):
+    if not DEBIAN.is_file():
+        pytest.skip("there is no Debian image: debootstrap needs root and a mirror")
+    before = {p: p.stat().st_mtime_ns for p in (pathlib.Path("/etc/passwd"), pathlib.Path("/usr/bin/bash"))}
+    answer = place.take(DEBIAN.read_bytes(), name="mydebian")
+    assert answer["left_out"] > 0 and answer["entries"] > 5000, "device nodes are left out, the rest is there"
+    host = pathlib.Path("/etc/os-release").read_text()
+    h = Helper(runtimes_dir=place.dir).start()
+    try:
+        see = ". /etc/os-release; echo $VERSION_CODENAME; command -v python3 || echo none; " \
+              "perl -e 'print 6 * 7, \"\\n\"'; dpkg-query -W -f '${Version}\\n' base-files; id -un; ls -d /proc/1"
+        lines = h.run(see, "bash", image="mydebian").log.decode().splitlines()
+        assert lines[0] and f"VERSION_CODENAME={lines[0]}\n" not in host
+        assert lines[1:3] == ["none", "42"] and lines[4:] == ["sandbox", "/proc/1"]
+        assert {i["lang"] for i in h.status()["images"]} == {"bash"}, "it has no Python and no Node"
+        assert h.run("print(1)", image="mydebian").status == 400
+        assert h.run("print(1)").log == b"1\n"
+    finally:
+        h.stop()
+    assert before == {p: p.stat().st_mtime_ns for p in before}
