@@ -420,6 +420,37 @@ def test_an_imported_image_runs_and_is_listed(place):
         h.stop()
 
 
+def test_the_gateway_of_a_state_folder_offers_its_imports(place):
+    """`up`, `runtime import`, `down`, `up`, and a skill with that image runs."""
+    source = make_image(place.top / "source")
+    subprocess.run(["tar", "-C", source, "-cf", place.top / "mini.archive", "."], check=True)
+    shutil.rmtree(source)
+    state, package = place.top / "state", place.top / "skill"
+    package.mkdir()
+    (package / "SKILL.md").write_text("---\nname: in-image\ndescription: x\nlang: bash\nimage: mini\n---\n")
+    (package / "main.sh").write_text("cat /etc/image-only\n")
+    env = {k: v for k, v in os.environ.items() if k not in ("SKILLBOX_STATE", "SKILLBOX_SERVER_URL")}
+    if not settings.MODULE:
+        pytest.skip("`up` is tried with a module that is loaded")
+
+    def skillbox(*arguments):
+        out = subprocess.run([SKILLBOX, *arguments, "--state", state], capture_output=True, text=True,
+                             timeout=60 * settings.SLOW, env=env)
+        assert out.returncode == 0, out
+        return out.stdout
+    try:
+        skillbox("up", "--json", "--nginx", settings.NGINX, "--module", settings.MODULE)
+        skillbox("runtime", "import", place.top / "mini.archive", "--name", "mini")
+        skillbox("down")
+        skillbox("up", "--json", "--nginx", settings.NGINX, "--module", settings.MODULE)
+        assert "mini" in skillbox("runtime", "list")
+        skillbox("skill", "push", package)
+        assert "mini\n" in json.loads(skillbox("run", "in-image", "--json"))["logs"]
+    finally:
+        skillbox("down", "--remove")
+    assert not state.exists()
+
+
 DEBIAN = settings.BUILD / "cache" / "debian.tar"  # tests/tools/debian-image
 
 

@@ -9,9 +9,11 @@ import tempfile
 
 import pytest
 
-from harness import settings, watch
+from harness import check, settings, watch
+from harness.gateway import Gateway
 from harness.helper import PROGRAM, Helper, fcgi_call
 from harness.images import make_image
+from harness.packages import skill
 
 
 EXTRA = "/var/lib/dpkg"  # a folder that every Debian has, outside /usr
@@ -201,6 +203,28 @@ def test_imported_images_are_offered_by_their_folders_name(images):
         assert h.run("cat /etc/image-only", "bash", image="named").log == b"mini\n"
     finally:
         h.stop()
+
+
+# ---- through the gateway ----
+
+def test_an_image_reaches_from_skill_md_to_the_sandbox(images):
+    many = [{"name": f"{'x' * 100}{i}", "lang": "node", "root": images / "nowhere"} for i in range(20)]
+    gw = Gateway(helper={"runtimes": [{"name": "mydebian", "lang": "bash", "root": images / "mini",
+                                       "memory": {"default": "40Mi"}}, *many]}).start()
+    try:
+        gw.push(skill("imaged", "cat /etc/image-only; ulimit -d", "bash", image="mydebian"))
+        assert gw.run("imaged")["logs"] == f"mini\n{40 << 10}\n"
+        gw.push(skill("plain", "cat /etc/image-only 2>&1", "bash"))
+        assert "No such file" in gw.run("plain")["logs"]
+        gw.push(skill("nowhere", "1", "node", image="x" * 100 + "3"))
+        body = check.error(gw.execute("nowhere"), 409, "skill_not_available")
+        assert "x" * 100 + "3" in body["message"]
+        shown = gw.ready()["helper"]["images"]
+        assert len(shown) == 21 and shown[0] == {"name": "mydebian", "lang": "bash", "status": "ok"}
+        assert shown[4]["status"] == "its root cannot be opened: No such file or directory"
+        assert str(images) not in str(shown), "/ready is for everybody: no paths of the host"
+    finally:
+        gw.stop()
 
 
 # ---- configuration ----
