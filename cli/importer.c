@@ -282,6 +282,14 @@ static sb_code_t wait_for_child(importer_t *im, sb_err_t *err)
 
 /* ---- what it says ---- */
 
+/* Words that were made near hostile bytes. */
+static void make_printable(char *text)
+{
+    for (; *text != '\0'; text++) {
+        *text = (char)(*text < 0x20 || *text > 0x7e ? '?' : *text);
+    }
+}
+
 static sb_code_t read_answer(const importer_t *im, json_t **answer, sb_err_t *err)
 {
     char *text = NULL;
@@ -292,7 +300,9 @@ static sb_code_t read_answer(const importer_t *im, json_t **answer, sb_err_t *er
                           "the child that unpacks died; the archive needs too much memory or time");
     }
     if (im->report.http_status != 200 && im->report.http_status != 422) {
-        return sb_err_set(err, SB_ESYSTEM, "unpacking failed: %s", im->report.text);
+        sb_err_set(err, SB_ESYSTEM, "unpacking failed: %s", im->report.text);
+        make_printable(err->message);
+        return SB_ESYSTEM;
     }
     if (im->report.answer_len <= ANSWER_MAX) {
         text = malloc(len + 1);
@@ -309,9 +319,7 @@ static sb_code_t read_answer(const importer_t *im, json_t **answer, sb_err_t *er
     }
     const char *message = json_string_value(json_object_get(*answer, "message"));
     sb_err_set(err, SB_ESKILL, "%s", message != NULL ? message : "the archive is refused");
-    for (char *p = err->message; *p != '\0'; p++) { /* made near hostile bytes */
-        *p = (char)(*p < 0x20 || *p > 0x7e ? '?' : *p);
-    }
+    make_printable(err->message);
     return SB_ESKILL;
 }
 

@@ -316,8 +316,8 @@ static config_t limits(void)
     config_t c = {.nruntimes = STAGE_LANGS};
 
     for (int i = 0; i < STAGE_LANGS; i++)
-        c.runtimes[i].limits = (stage_limits_t){
-            .timeout_max_ms = 60000, .memory_max = SB_GIB, .cpu_max_milli = 4000};
+        c.runtimes[i].limits =
+            (stage_limits_t){.timeout_max_ms = 60000, .memory_max = SB_GIB, .cpu_max_milli = 4000};
     return c;
 }
 
