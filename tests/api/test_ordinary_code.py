@@ -287,7 +287,7 @@ echo archives
 mkfifo p; echo through >p & read -r word <p; [ "$word" = through ]; wait
 [ "$(cat <(echo a) <(echo b) | wc -l)" = 2 ]
 heard=; trap 'heard=1' USR1; kill -USR1 $$; [ "$heard" = 1 ]
-sleep 60 & kill %1; wait || true
+sleep 60 & kill $!; wait || true
 coproc cat; echo loop >&"${COPROC[1]}"; read -r word <&"${COPROC[0]}"; [ "$word" = loop ]
 flock f true; setsid true; timeout 5 true; ulimit -n 64; ps >/dev/null; date >/dev/null
 dd if=/dev/zero of=z bs=1k count=10 status=none; [ "$(stat -c %s z)" = 10240 ]
