@@ -160,7 +160,7 @@ static void write_file(const char *path, const char *a, const char *b, const cha
 
 static const attack_t *find_attack(const char *name)
 {
-    /* clang-format off: one list a line, so that additions do not meet */
+    /* clang-format off */
     const attack_t *const lists[] = {
         file_attacks,      kernel_attacks,  limit_attacks, neighbour_attacks,
         lifecycle_attacks, network_attacks, ipc_attacks,   proc_attacks,
