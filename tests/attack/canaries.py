@@ -143,9 +143,10 @@ def leases():
     return [line for line in readable("/proc/locks").splitlines() if "LEASE" in line]
 
 
-def census(gw, alike=STEADY):
+def census(gw, alike=STEADY, want=None):
     """How many processes, namespaces and control groups there are below the helper: sandboxes
-    that wait come and go, their number stays.  Waits until it does for so many looks."""
+    that wait come and go, their number stays.  Waits until it does for so many looks, and fails
+    when it does not come to what is wanted."""
     def count():
         table = watch.processes()
         below = watch.descendants(gw.helper.pid, table)
@@ -162,8 +163,12 @@ def census(gw, alike=STEADY):
 
     def steady():
         looks.append(count())
-        return len(looks) > alike and all(look == looks[-1] for look in looks[-alike:])
-    watch.wait_for(steady, 10 * settings.SLOW, "the number of processes does not settle")
+        return (len(looks) > alike and all(look == looks[-1] for look in looks[-alike:])
+                and want in (None, looks[-1]))
+    try:
+        watch.wait_for(steady, 10 * settings.SLOW, "")
+    except AssertionError:
+        raise AssertionError(f"processes, namespaces, groups: {looks[-1]}, not {want or 'steady'}") from None
     return looks[-1]
 
 

@@ -19,7 +19,7 @@ IMAGE_ROOT = {"bin", "dev", "etc", "lib", "lib64", "opt", "proc", "sandbox", "sk
 
 @pytest.fixture(scope="module")
 def image():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="sbattack-image-", dir="/tmp"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="sbimage-", dir="/tmp"))
     folder.chmod(0o755)
     root = make_image(folder / "root")
     # As hostile as an image may be: doors, had they been left open.
