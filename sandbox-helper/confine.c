@@ -200,9 +200,16 @@ static int child_limits(enum packer_role role)
     };
 
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
-        const struct rlimit both = {limits[i].value, limits[i].value};
+        struct rlimit both;
 
-        if (setrlimit(limits[i].resource, &both) != 0) {
+        if (getrlimit((__rlimit_resource_t)limits[i].resource, &both) != 0) {
+            return -1;
+        }
+        if (limits[i].value < both.rlim_max) { /* a service's may be lower than ours */
+            both.rlim_max = limits[i].value;
+        }
+        both.rlim_cur = both.rlim_max;
+        if (setrlimit((__rlimit_resource_t)limits[i].resource, &both) != 0) {
             return -1;
         }
     }

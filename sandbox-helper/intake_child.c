@@ -77,6 +77,7 @@ static void confine(intake_t *in, const int *given, int ngiven)
     memcpy(fds, given, sizeof(fds));
     in->status = given[0];
     if (confine_child(PACKER_INTAKE, fds, INTAKE_FDS, &step) != 0) {
+        in->status = fds[0]; /* it has moved */
         broken(in, step, errno);
     }
     in->status = fds[0];

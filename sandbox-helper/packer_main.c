@@ -5,7 +5,10 @@
  *
  * The nursery (this process) makes the children and looks at no byte of theirs.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "collect_child.h"
@@ -14,9 +17,53 @@
 #include "intake_child.h"
 #include "nursery.h"
 #include "report.h"
+#include "sys.h"
 #include "warmup.h"
 
 static const stage_config_t *config;
+
+/*
+ * A pid namespace, so that there is nobody to signal or trace, and the user namespace
+ * that an unprivileged nursery needs to make one.  Its ids stay unmapped: the kernel
+ * goes by the outer id, which owns the staging folder and what runs leave behind.
+ */
+static uint64_t clone_flags(const stage_request_t *request)
+{
+    return CLONE_NEWUSER | CLONE_NEWPID;
+}
+
+/* What an intake child does before it looks at anything.  0, or the errno. */
+static int try_child(void)
+{
+    const char *step;
+
+    if (confine_child(PACKER_INTAKE, NULL, 0, &step) != 0 || confine_syscalls(PACKER_INTAKE) != 0) {
+        return errno;
+    }
+    /* EBADF: the call is there */
+    (void)sys_openat2(-1, "x", O_RDONLY, 0, SYS_RESOLVE_BENEATH | SYS_RESOLVE_NO_SYMLINKS);
+    return errno == EBADF ? 0 : errno;
+}
+
+/* A service's limits and filters may let the nursery come up and no child of it. */
+static int probe(stage_hello_t *hello)
+{
+    int pidfd, wstatus;
+    pid_t pid = sys_clone(clone_flags(NULL), -1, &pidfd);
+
+    if (pid == 0) {
+        _exit(try_child());
+    }
+    if (pid < 0) {
+        return report_hello(hello, "clone", errno);
+    }
+    close(pidfd);
+    if (waitpid(pid, &wstatus, 0) != pid || !WIFEXITED(wstatus)) {
+        return report_hello(hello, "packer child", ECHILD);
+    }
+    return WEXITSTATUS(wstatus) == 0 ? 0
+                                     : report_hello(hello, "packer child", WEXITSTATUS(wstatus));
+}
 
 /* Whatever the libraries load or seed at first use must come before the root is empty. */
 static int prepare(const stage_config_t *given, stage_hello_t *hello)
@@ -27,17 +74,7 @@ static int prepare(const stage_config_t *given, stage_hello_t *hello)
     if (failed != NULL) {
         return report_hello(hello, failed, 0);
     }
-    return confine_nursery(given, hello);
-}
-
-/*
- * A pid namespace, so that there is nobody to signal or trace, and the user namespace
- * that an unprivileged nursery needs to make one.  Its ids stay unmapped: the kernel
- * goes by the outer id, which owns the staging folder and what runs leave behind.
- */
-static uint64_t clone_flags(const stage_request_t *request)
-{
-    return CLONE_NEWUSER | CLONE_NEWPID;
+    return confine_nursery(given, hello) == 0 ? probe(hello) : -1;
 }
 
 static void __attribute__((noreturn))

@@ -48,6 +48,9 @@ static const struct {
      "user namespaces are refused: sysctl kernel.unprivileged_userns_clone=1 where it exists; on "
      "Ubuntu the AppArmor profile of docs/operations.md; under systemd no RestrictNamespaces=; "
      "a container's seccomp profile must allow unshare, clone, mount and pivot_root"},
+    {"packer child", ENOSYS,
+     "openat2 is missing: Linux 5.6 or later, and no RestrictSUIDSGID= in the unit, which hides "
+     "it"},
     {ANY, ENOSYS,
      "Linux 5.12 or later is needed (mount_setattr), and no seccomp profile that hides it"},
     {"setgroups", 0, APPARMOR CONTAINER},

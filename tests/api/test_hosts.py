@@ -58,6 +58,9 @@ HOSTS = [
     Host("a hardened unit",
          ["setpriv", "--no-new-privs", "--inh-caps=-all", CAGE, "--refuse", "keyctl=EPERM",
           "--refuse", "personality=EPERM", "--"]),
+    Host("no cores (LimitCORE=0)", ["prlimit", "--core=0", "--"]),
+    Host("openat2 hidden (RestrictSUIDSGID=)", [CAGE, "--refuse", "openat2=ENOSYS", "--"], REFUSES,
+         words=["openat2", "RestrictSUIDSGID="]),
     Host("read-only but for its folders (ProtectSystem=strict)",
          shell('mount --bind "$TMPDIR" "$TMPDIR"; mount -o remount,bind,ro /usr 2>/dev/null || '
                '{ mount --rbind /usr /usr; mount -o remount,bind,ro /usr; }')),

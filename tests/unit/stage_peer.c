@@ -42,7 +42,7 @@ static double now_ms(void)
 void stage_peer_init(stage_peer_t *p)
 {
     static const char *const interpreters[STAGE_LANGS] = {"/usr/bin/python3", "/usr/bin/node",
-                                                             "/usr/bin/bash"};
+                                                          "/usr/bin/bash"};
 
     if (geteuid() == 0) {
         assert_int_equal(setgroups(0, NULL), 0);
