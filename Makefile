@@ -111,6 +111,7 @@ include tests/unit/unit.mk
 include tests/fuzz/fuzz.mk
 include tests/fault/faults.mk
 include tests/layers/layers.mk
+include tests/hosts/hosts.mk
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
