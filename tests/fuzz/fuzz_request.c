@@ -36,8 +36,12 @@ static void check_printable(const char *s, size_t size)
 
 static void check_run(const request_t *r)
 {
+    const stage_limits_t *limits = &config.runtimes[r->runtime].limits;
     unsigned char binary[16];
 
+    assert(r->runtime < config.nruntimes);
+    assert(r->image[0] != '\0' || r->runtime == r->lang);
+    assert(r->runtime < STAGE_LANGS ? r->runtime == r->lang : r->lang == STAGE_NODE);
     assert(sb_uuid_parse(r->execution, strlen(r->execution), binary));
     assert(strspn(r->execution, "0123456789abcdef-") == SB_UUID_LEN);
     assert(strlen(r->digest) == 64 && strspn(r->digest, "0123456789abcdef") == 64);
@@ -47,9 +51,9 @@ static void check_run(const request_t *r)
     assert(r->mode != STAGE_MODULE || r->lang == STAGE_PYTHON);
     assert(r->mode == STAGE_MODULE ? sb_module_valid(r->target, strlen(r->target))
                                    : sb_path_valid(r->target, strlen(r->target)));
-    assert(r->timeout_ms >= SB_TIMEOUT_MIN_MS && r->timeout_ms <= config.timeout_max_ms);
-    assert(r->memory >= SB_MEMORY_MIN && r->memory <= config.memory_max);
-    assert(r->cpu_milli >= SB_CPU_MIN_MILLI && r->cpu_milli <= config.cpu_max_milli);
+    assert(r->timeout_ms >= SB_TIMEOUT_MIN_MS && r->timeout_ms <= limits->timeout_max_ms);
+    assert(r->memory >= SB_MEMORY_MIN && r->memory <= limits->memory_max);
+    assert(r->cpu_milli >= SB_CPU_MIN_MILLI && r->cpu_milli <= limits->cpu_max_milli);
     assert(r->job_length >= 0 && r->job_length <= 2 * SB_INPUT_MAX);
     check_printable(r->image, sizeof(r->image));
 }
