@@ -71,7 +71,7 @@ static long long take_malloc(long long max)
     for (; got < max && (p = malloc(MIB)) != NULL; got += MIB) {
         memset(p, 1, MIB);
     }
-    return got;
+    return got; /* NOLINT(clang-analyzer-unix.Malloc): that is the point */
 }
 
 static long long take_populate(long long max)
@@ -499,6 +499,7 @@ static void attack_cow(int argc, char **argv)
     noted_number("children", ended);
 }
 
+/* NOLINTBEGIN(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork): it is tried */
 /* 1 when the program was started and has ended. */
 static int vfork_and_wait(void)
 {
@@ -513,6 +514,8 @@ static int vfork_and_wait(void)
     }
     return waitpid(pid, NULL, 0) == pid;
 }
+
+/* NOLINTEND(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork) */
 
 static long long now_ms(void)
 {
