@@ -293,6 +293,16 @@ static void send_request(stage_peer_t *p, const stage_run_t *run, pump_t *pump)
     *pump = (pump_t){p->sock, status[0], out[0], err[0], -1, 0, 0};
 }
 
+static void end_now(const stage_run_t *run, const pump_t *pump)
+{
+    const char stop = RUN_STOP;
+
+    if (run->stop)
+        assert_int_equal(sys_send_fds(pump->status, &stop, sizeof(stop), NULL, 0), 0);
+    else
+        assert_int_equal(sys_pidfd_kill(pump->pidfd, SIGKILL), 0);
+}
+
 static void on_status(stage_run_t *run, pump_t *pump)
 {
     run_report_t report;
@@ -385,7 +395,7 @@ static void pump_until_exit(stage_peer_t *p, stage_run_t *run, pump_t *pump)
 
         assert_true(now < give_up);
         if (pump->kill_at > 0 && now >= pump->kill_at) {
-            assert_int_equal(sys_pidfd_kill(pump->pidfd, SIGKILL), 0);
+            end_now(run, pump);
             pump->kill_at = 0;
         }
         assert_true(poll(fds, 4, pump->kill_at > 0 ? (int)(pump->kill_at - now) + 1 : WAIT_MS) >=

@@ -41,6 +41,7 @@ typedef struct {
     int cgroup_fd;          /* this one each time */
     int extra_fds;          /* so many descriptors beyond those of the protocol */
     unsigned kill_after_ms; /* SIGKILL through the pidfd, so long after RUN_READY; 0 = never */
+    bool stop;              /* RUN_STOP instead */
     unsigned wait_ms;       /* the sandbox is left waiting so long before it gets its run */
     /* out */
     bool eof;                      /* at STAGE_EXITED nobody held a write end of the log pipes */

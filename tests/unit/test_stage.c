@@ -273,6 +273,22 @@ static void pidfd_kills_everything(void **state)
     stage_run_close(&run);
 }
 
+static void a_run_that_is_told_to_stop_reports_all_its_time(void **state)
+{
+    start_over(STAGE_BASH, "trap '' TERM INT; ( while :; do :; done ) & echo on; kill -STOP $$\n");
+    run.kill_after_ms = 1000;
+    run.stop = true;
+    stage_peer_run(&stage, &run);
+    assert_true(run.ready);
+    assert_false(run.ended);
+    says_exactly("on\n");
+    assert_true(WIFEXITED(run.exited.wstatus));
+    assert_int_equal(WEXITSTATUS(run.exited.wstatus), 0);
+    assert_in_range(run.exited.cpu_usec, 50000, 10000000); /* and not only pid 1's own */
+    assert_true(run.eof);
+    stage_run_close(&run);
+}
+
 static void cpu_time_is_reported_and_bounded(void **state)
 {
     static const struct {
@@ -812,6 +828,7 @@ int main(void)
         cmocka_unit_test(signals_are_reported_as_such),
         cmocka_unit_test(daemons_die_with_the_run),
         cmocka_unit_test(pidfd_kills_everything),
+        cmocka_unit_test(a_run_that_is_told_to_stop_reports_all_its_time),
         cmocka_unit_test(cpu_time_is_reported_and_bounded),
         cmocka_unit_test(a_run_sees_nothing_of_another),
         cmocka_unit_test(many_runs_leave_the_stage_as_it_was),
