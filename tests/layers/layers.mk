@@ -6,7 +6,7 @@
 LAYERS_WRAPPED := sys_clone unshare sethostname ioctl idmap_write sys_write_text mount sys_pivot_root \
     sys_mount_set mounts_tmpfs_at mounts_hide mounts_proc filter_load landlock_apply \
     privileges_no_new privileges_dumpable privileges_drop_caps rlimits_apply sys_close_range dup3 \
-    nursery_run execve
+    nursery_run execve kill memwatch_over
 
 comma := ,
 $(BUILD)/tests/layers/%/sandbox-stage: tests/layers/without.c $(STAGE_OBJS) $(LIBCORE)

@@ -12,6 +12,7 @@
  * layers do, not that a broken set-up stops, which it would.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@
 #include "../../sandbox-helper/filter.h"
 #include "../../sandbox-helper/idmap.h"
 #include "../../sandbox-helper/landlock.h"
+#include "../../sandbox-helper/memwatch.h"
 #include "../../sandbox-helper/mounts.h"
 #include "../../sandbox-helper/nursery.h"
 #include "../../sandbox-helper/privileges.h"
@@ -118,6 +120,24 @@ WRAPPED(int, unshare, int flags)
     if (without(CGROUP_NS))
         flags &= ~CLONE_NEWCGROUP;
     return flags == 0 ? 0 : __real_unshare(flags);
+}
+
+/*
+ * What pid 1 says to all of its namespace must never be heard by the host: this is the one
+ * thing that a missing layer may not be tried with.  The same for what it counts.
+ */
+WRAPPED(int, kill, pid_t pid, int sig)
+{
+    if (pid <= 0 && without(PID_NS)) {
+        errno = EPERM;
+        return -1;
+    }
+    return __real_kill(pid, sig);
+}
+
+WRAPPED(bool, memwatch_over, memwatch_t *memory)
+{
+    return without(PID_NS) ? false : __real_memwatch_over(memory);
 }
 
 /* A name or an interface of a namespace that is not the run's own is not for it to change. */
