@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fault.h"
@@ -20,6 +21,8 @@
 #define SWEEPS_MAX     300     /* half a minute */
 #define BEGUN_MAX      1000000 /* entries looked at in one sweep */
 #define OPEN_TRIES     3
+#define LOCK_TRIES     50 /* a second */
+#define LOCK_PAUSE_MS  20
 
 #define ARCHIVE_NAME_LEN (3 + SB_UUID_LEN + 16)
 
@@ -76,6 +79,24 @@ static sb_code_t own_folder(int parent, const char *name, int *fd, sb_err_t *err
     return SB_OK;
 }
 
+/*
+ * A helper that was killed may have left the lock to a child for a moment: one that had been forked
+ * and not yet executed its program.  A supervisor starts the next helper faster than that.
+ */
+static bool lock_soon(int fd)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 static sb_code_t lock_state(const state_t *s, const config_t *c, sb_err_t *err)
 {
     struct stat st;
@@ -86,7 +107,7 @@ static sb_code_t lock_state(const state_t *s, const config_t *c, sb_err_t *err)
                           c->state_dir, (int)geteuid());
     if (fchmod(s->dir_fd, 0700) != 0)
         return sb_err_errno(err, errno, "%s", c->state_dir);
-    if (flock(s->dir_fd, LOCK_EX | LOCK_NB) != 0)
+    if (!lock_soon(s->dir_fd))
         return sb_err_set(err, SB_ESYSTEM, "%s is in use by another sandbox-helper", c->state_dir);
     return SB_OK;
 }
