@@ -176,6 +176,11 @@ def helper():
     h.stop()
 
 
+def all_logged(helper, executions):
+    entries = helper.log_lines("run")
+    return entries if {e["execution"] for e in entries} >= set(executions) else None
+
+
 @pytest.mark.item(56)
 def test_a_script_that_ends_with_its_time_has_one_end(helper, canaries, observed):
     """The nap is made longer after each success and shorter after each timeout, so that the two
@@ -197,7 +202,8 @@ def test_a_script_that_ends_with_its_time_has_one_end(helper, canaries, observed
         nap = max(0, nap + (0.0003 if status == "success" else -0.0003))
     assert min(ends.values()) > RACES // 5, f"control: they do not meet: {ends}"
     logged = {}
-    for entry in helper.log_lines("run"):
+    # the line about a run follows its answer
+    for entry in watch.wait_for(lambda: all_logged(helper, executions), 5 * settings.SLOW, "runs are not in the log"):
         logged.setdefault(entry["execution"], []).append(entry["status"])
     assert all(len(logged[e]) == 1 for e in executions), "an execution ended twice"
     canaries.check_untouched()
