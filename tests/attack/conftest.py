@@ -4,9 +4,11 @@ which runs one attack of the probe and compares the host before and after."""
 import collections
 import dataclasses
 import json
+import os
 import pathlib
 import secrets
 import shutil
+import signal
 import threading
 
 import pytest
@@ -19,6 +21,7 @@ from harness.packages import skill
 from table import (observed, pytest_configure, pytest_runtest_makereport,  # noqa: F401
                    pytest_terminal_summary)
 from canaries import Canaries, census, differences, leases, picture, readable
+from held import HOLD_MS
 from neighbour import Neighbour
 
 PROBE = settings.BUILD / "tests" / "attack" / "probe"
@@ -93,6 +96,7 @@ class Outcome:
     answer: dict
     files: dict  # artifacts by name
     host: dict   # what the host saw while the probe held still, {} when it did not
+    beside: object = None  # what beside() returned meanwhile
 
     @property
     def tries(self):
@@ -119,23 +123,43 @@ class Outcome:
 
 
 class HostView(threading.Thread):
-    """Looks at the probe from outside while it calls itself "holding"."""
+    """Looks at the probe from outside while it calls itself "holding", does what else is to be done
+    meanwhile, and only then lets it go on."""
 
-    def __init__(self, gw):
+    def __init__(self, gw, beside):
         super().__init__(daemon=True)
-        self.gw, self.seen, self.error = gw, {}, None
+        self.gw, self.beside, self.ended = gw, beside, threading.Event()
+        self.seen, self.result, self.error, self.namespace = {}, None, None, -1
 
     def run(self):
         try:
-            self.seen = watch.wait_for(self._look, 20 * settings.SLOW, "the probe never held still")
-        except AssertionError as error:
+            while not self.ended.wait(0.02):
+                pids = watch.children_named(self.gw.helper.pid, "holding")
+                if pids:
+                    return self._visit(pids[0])
+            raise AssertionError("the probe never held still")
+        except Exception as error:  # finish() raises it again
             self.error = error
 
-    def _look(self):
-        pids = watch.children_named(self.gw.helper.pid, "holding")
-        if not pids:
-            return None
-        pid = pids[0]
+    def _visit(self, pid):
+        # An open namespace keeps its number: no new one can be taken for it.
+        self.namespace = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY)
+        self.seen = self._look(pid)
+        self.result = self.beside() if self.beside else None
+        os.kill(pid, signal.SIGUSR1)
+
+    def finish(self):
+        """After the run: fails when anything went wrong here."""
+        self.join(60 * settings.SLOW)
+        if self.error:
+            raise self.error
+        assert not self.is_alive(), "the look at the host does not end"
+
+    def close(self):
+        if self.namespace >= 0:
+            os.close(self.namespace)
+
+    def _look(self, pid):
         lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
         view = {"status": dict(line.split(":\t", 1) for line in lines if ":\t" in line)}
         view["fds"] = sorted(int(p.name) for p in pathlib.Path(f"/proc/{pid}/fd").iterdir())
@@ -146,6 +170,7 @@ class HostView(threading.Thread):
         table = watch.processes()
         init = table[pid][2] if pid in table else 0
         view["family"] = {p: table[p] for p in [init, *watch.descendants(init, table)]}
+        view["started"] = {p: began for p in view["family"] if (began := watch.started(p))}
         if settings.ROOT:  # pid 1 is not dumpable: nobody else may look closer
             view["init's namespaces"] = namespaces(watch.stat_fields(pid)[2])
         return view
@@ -174,25 +199,34 @@ def guarded(gateway, canaries):
 
 @pytest.fixture
 def attack(gateway, guarded, observed):
-    """attack(name, *arguments, hold=ms): runs it, checks that it ran and that the host is
-    as it was, returns the Outcome."""
+    """attack(name, *arguments, hold=True): runs it, checks that it ran and that the host is
+    as it was, returns the Outcome.  With hold the host looks at the probe before it ends, and
+    beside() is called while it lies still."""
+    views = []
 
-    def run(name, *arguments, hold=0):
+    def run(name, *arguments, hold=False, beside=None):
         nonce = secrets.token_hex(16)
-        view = HostView(gateway)
+        view = HostView(gateway, beside)
+        views.append(view)
+
+        def call():
+            try:
+                return gateway.run("probe", args=[nonce, str(HOLD_MS if hold else 0), name, *map(str, arguments)])
+            finally:
+                view.ended.set()
         if hold:
             view.start()
-        answer, files = guarded(lambda: gateway.run(
-            "probe", args=[nonce, str(hold), name, *map(str, arguments)]))
+        answer, files = guarded(call)
         if hold:
-            view.join(30 * settings.SLOW)
-            assert view.error is None, view.error
+            view.finish()
         assert files["nonce"] == nonce.encode(), "control: the attack's code did not run"
         assert answer["status"] == "success", answer
-        outcome = Outcome(answer, files, view.seen)
+        outcome = Outcome(answer, files, view.seen, view.result)
         observed(outcome.summary)
         return outcome
-    return run
+    yield run
+    for view in views:
+        view.close()
 
 
 def check_leaks(canaries, answer, files):

@@ -76,7 +76,7 @@ def test_no_device_can_be_made(attack):
 
 @pytest.mark.item(5)
 def test_set_user_id_gives_nothing(attack, observed):
-    outcome = attack("suid", hold=700)
+    outcome = attack("suid", hold=True)
     notes = outcome.notes
     observed(f"uids in the run {notes['ruid']}, {notes['euid']}, {notes['suid']}; seen from the host"
              f" {outcome.host['status']['Uid'].split()}, NoNewPrivs {outcome.host['status']['NoNewPrivs']}")
@@ -90,7 +90,7 @@ def test_set_user_id_gives_nothing(attack, observed):
 
 @pytest.mark.item(6)
 def test_only_standard_descriptors_are_open(attack, observed):
-    outcome = attack("fds", hold=700)
+    outcome = attack("fds", hold=True)
     observed(f"the host sees descriptors {outcome.host['fds']}")
     assert outcome.notes["open"] == "0 1 2 "
     assert outcome.host["fds"] == [0, 1, 2]

@@ -44,14 +44,14 @@ def test_the_page_cache_of_bound_files_is_out_of_reach(attack):
 
 @pytest.mark.item(16)
 def test_no_lease_or_notification_on_files_that_all_share(attack):
-    outcome = attack("leases", hold=700)
+    outcome = attack("leases", hold=True)
     outcome.refused("EPERM", "ENOSYS")
     assert outcome.host["leases"] == [], "the host sees a lease while the run holds on"
 
 
 @pytest.mark.item(17)
 def test_no_namespace_can_be_made_or_joined(attack):
-    outcome = attack("namespaces", hold=700)
+    outcome = attack("namespaces", hold=True)
     opened = {w for w, (rc, _) in outcome.tries.items() if rc >= 0}
     assert all(w.startswith("open /proc/1/ns/") for w in opened), opened
     assert set(outcome.files) == {"nonce"}, "a child in a namespace of its own was made"
@@ -60,7 +60,7 @@ def test_no_namespace_can_be_made_or_joined(attack):
 
 @pytest.mark.item(18)
 def test_no_privilege_can_be_gained(attack):
-    outcome = attack("privileges", hold=700)
+    outcome = attack("privileges", hold=True)
     gained = {w: got for w, got in outcome.tries.items() if got[0] >= 0}
     assert not gained
     check_cage(outcome.host)
@@ -68,7 +68,7 @@ def test_no_privilege_can_be_gained(attack):
 
 @pytest.mark.item(19)
 def test_there_are_no_groups_beyond_the_helpers(attack, observed):
-    outcome = attack("groups", hold=700)
+    outcome = attack("groups", hold=True)
     observed(f"{outcome.notes['groups']} supplementary groups, as the helper has")
     assert outcome.notes["groups"] == len(GROUPS)
     check_cage(outcome.host)
@@ -76,7 +76,7 @@ def test_there_are_no_groups_beyond_the_helpers(attack, observed):
 
 @pytest.mark.item(20)
 def test_filters_can_not_be_loosened(attack):
-    outcome = attack("filters", hold=700)
+    outcome = attack("filters", hold=True)
     outcome.refused("EPERM", "EINVAL", "EACCES")
     check_cage(outcome.host)
 

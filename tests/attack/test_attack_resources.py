@@ -243,23 +243,16 @@ NEVER = {"inotify": "ENOSYS"}  # its instances are counted per user of the host
 
 
 @pytest.mark.item(46)
-def test_floods_end_at_their_limits_and_others_go_on(attack, gateway, pool, observed):
-    """Two processes for each kind hold all they can have while another run begins."""
-    begun = threading.Event()
-
-    def beside():
-        watch.wait_for(lambda: watch.children_named(gateway.helper.pid, "holding"),
-                       30 * settings.SLOW, "the flood does not hold")
-        begun.set()
-        return gateway.run("probe", args=["beside", "0", "bystander"], key=gateway.key)
-    bystander = pool.submit(beside)
-    outcome = attack("floods", "all", 2, hold=1500)
+def test_floods_end_at_their_limits_and_others_go_on(attack, gateway, observed):
+    """Two processes for each kind hold all they can have while another run begins and ends."""
+    outcome = attack("floods", "all", 2, hold=True, beside=lambda: gateway.run(
+        "probe", args=["beside", "0", "bystander"], key=gateway.key))
     for name, most in FLOODS.items():
         assert outcome.tries[name][0] < 0, f"{name} met no limit"
         assert outcome.notes[name] <= 2 * most, f"{name}: {outcome.notes[name]}"
     assert outcome.notes["files"] > NOFILE, "control: it flooded"
-    answer = bystander.result(60)
-    assert begun.is_set() and answer["status"] == "success", answer
+    answer = outcome.beside
+    assert answer["status"] == "success", answer
     refused = {t["what"]: t["errno"] for t in answer["output"]["tries"] if t["rc"] < 0}
     assert refused == NEVER, refused
     observed(f"beside it refused: {refused or 'nothing'}; a pipe had "
@@ -286,7 +279,7 @@ def limit_of(view, name):
 
 @pytest.mark.item(47)
 def test_limits_and_priorities_stay(attack):
-    outcome = attack("priorities", hold=500)
+    outcome = attack("priorities", hold=True)
     outcome.refused("EPERM", "EROFS", "EACCES")
     # With a control group, which counts pid 1 as well, one more.
     assert limit_of(outcome.host, "Max processes") in ([str(NPROC)] * 2, [str(NPROC + 1)] * 2)
@@ -298,7 +291,7 @@ def test_limits_and_priorities_stay(attack):
 
 @pytest.mark.item(48)
 def test_no_core_is_dumped(attack):
-    outcome = attack("crash", hold=500)
+    outcome = attack("crash", hold=True)
     outcome.refused("EPERM")
     assert {name: 128 + getattr(signal, f"SIG{name}") for name in outcome.notes} == outcome.notes, \
         "control: they crashed"

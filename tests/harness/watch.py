@@ -26,6 +26,16 @@ def stat_fields(pid):
     return comm, rest[0], int(rest[1])
 
 
+def started(pid):
+    """When a process began, in the kernel's ticks: what tells it from another with its pid.  None
+    when it is gone."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(text[text.rindex(")") + 2:].split()[19])
+
+
 def processes():
     found = {}
     for name in os.listdir("/proc"):
