@@ -85,9 +85,21 @@ sb_code_t sb_store_key_each(sb_store_t *st, sb_key_cb cb, void *ctx, sb_err_t *e
 
 /* ---- skills (reads) ---- */
 
+#define SB_QUERY_MAX 256 /* bytes of what is searched for */
+
+typedef struct {
+    sb_str_t words;     /* all of them in name or description, whatever their case; empty: any */
+    const char *status; /* NULL or "": any */
+} sb_skill_filter_t;
+
 /* Appends the JSON array of GET /v1/skills: one element a name, ordered by name, `latest` of each.
- */
-sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, sb_buf_t *out, sb_err_t *err);
+ * filter may be NULL.  SB_EINVAL: words too long, or no status. */
+sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill_filter_t *filter,
+                              sb_buf_t *out, sb_err_t *err);
+
+/* Appends the JSON array of GET /v1/skills/{name}/versions, newest first.  SB_ENOTFOUND. */
+sb_code_t sb_store_skill_versions(sb_store_t *st, const char *tenant, const char *name,
+                                  sb_buf_t *out, sb_err_t *err);
 
 typedef struct {
     sb_str_t json;    /* the whole record, as GET /v1/skills/{name}/{version} answers it */
@@ -174,6 +186,15 @@ typedef struct {
  * kept; taken by other content -> next free patch, or SB_ECONFLICT.
  */
 sb_code_t sb_batch_skill_put(sb_batch_t *b, sb_skill_put_t *put, sb_err_t *err);
+
+/*
+ * Says what `latest` means from now on: this version, whatever is uploaded later,
+ * until it is deleted or another is named; version NULL: the highest release
+ * again.  *active is what it means now.  SB_ENOTFOUND.
+ */
+sb_code_t sb_batch_skill_activate(sb_batch_t *b, const char *tenant, const char *name,
+                                  const char *version, char active[SB_VERSION_MAX + 1],
+                                  sb_err_t *err);
 
 /* version NULL: all versions.  SB_ENOTFOUND when there was nothing to delete. */
 sb_code_t sb_batch_skill_delete(sb_batch_t *b, const char *tenant, const char *name,

@@ -5,6 +5,8 @@
  *   store_packages.c    the files in packages/ and tmp/
  *   store_keys.c        API keys and tenants
  *   store_skills.c      skill versions
+ *   store_heads.c       what `latest` means
+ *   store_catalog.c     lists of skills and versions
  *   store_executions.c  executions
  *
  * Key bytes: fields in a fixed order, a NUL between two (no field can hold one),
@@ -17,7 +19,7 @@
  *   keys        SHA-256 of the secret       id, tenant, name, role, service, created, expires
  *   keyids      id                          SHA-256 of the secret, as it is
  *   skills      tenant, name, version       digest, origin, run, length of the list element, record
- *   heads       tenant, name                version, list element
+ *   heads       tenant, name                version, list element; another kind when it is pinned
  *   origins     tenant, name, origin,       version, as it is: the one that this digest got when it
  *               digest                      was uploaded as version `origin`
  *   packages    digest                      media type, number of skill records with this digest
@@ -109,7 +111,8 @@ enum {
     SB_KIND_HEAD,
     SB_KIND_PACKAGE,
     SB_KIND_EXECUTION,
-    SB_KIND_LIVE
+    SB_KIND_LIVE,
+    SB_KIND_PIN = 20 /* a head that somebody set */
 };
 
 /* Numbers as parts and keys: 8 bytes, big-endian. */
@@ -147,6 +150,46 @@ sb_code_t sb_batch_op_end(sb_batch_t *b, MDB_txn *txn, sb_code_t rc, sb_err_t *e
 sb_code_t sb_log_start(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, const char *op,
                        const char *tenant, sb_err_t *err);
 sb_code_t sb_log_put(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, sb_err_t *err);
+
+/* ---- store_skills.c ---- */
+
+/* A skill's value, taken apart. */
+typedef struct {
+    sb_str_t digest;
+    sb_str_t origin; /* the version it was uploaded as */
+    sb_str_t run;
+    sb_str_t json;
+    uint64_t element; /* the list element is this much of json, and a brace */
+} sb_skill_value_t;
+
+bool sb_skill_unpack(const MDB_val *val, sb_skill_value_t *out);
+/* Fills err and returns SB_ENOTFOUND; version NULL: the skill as a whole. */
+sb_code_t sb_skill_not_found(const char *name, const char *version, sb_err_t *err);
+/* The value of one version, in any transaction.  SB_ENOTFOUND leaves err alone. */
+sb_code_t sb_skill_version_get(sb_store_t *st, MDB_txn *txn, const char *tenant, const char *name,
+                               const char *version, sb_skill_value_t *out, sb_err_t *err);
+/* An entry of the change log. */
+sb_code_t sb_skill_log(sb_batch_t *b, MDB_txn *txn, const char *op, const char *tenant,
+                       const char *name, const char *version, const char *digest, sb_err_t *err);
+
+/* ---- store_heads.c ---- */
+
+typedef struct {
+    char version[SB_VERSION_MAX + 1];
+    sb_str_t element; /* in the transaction's memory */
+    bool pinned;      /* set by sb_batch_skill_activate: uploads don't move it */
+} sb_head_t;
+
+bool sb_head_unpack(const MDB_val *val, sb_head_t *head);
+/* In any transaction.  SB_ENOTFOUND leaves err alone. */
+sb_code_t sb_head_get(sb_store_t *st, MDB_txn *txn, const char *tenant, const char *name,
+                      sb_head_t *head, sb_err_t *err);
+/* A version was added: is it the latest now? */
+sb_code_t sb_head_raise(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
+                        const char *version, sb_err_t *err);
+/* Versions were deleted: what is the latest of those that are left? */
+sb_code_t sb_head_lower(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
+                        sb_err_t *err);
 
 /* ---- store_packages.c ---- */
 

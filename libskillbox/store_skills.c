@@ -1,5 +1,6 @@
 /*
- * store_skills.c - skill versions: stored once, found by name, listed by tenant.
+ * store_skills.c - skill versions: stored once, found by name.  What `latest`
+ * means and the lists are in store_heads.c.
  *
  * Promises: a stored version never changes; the same content under the same
  * declared version is the same version; `latest` in the list and in a look-up is
@@ -20,21 +21,11 @@
 #include "semver.h"
 
 #define SKILL_PARTS 5
-#define HEAD_PARTS  2
 #define BUMPS_MAX   10000 /* patches that are tried for a free one */
 #define RECORD_MAX  (16 * SB_MIB)
 #define TYPE_MAX    255
 
-/* A skill's value, taken apart. */
-typedef struct {
-    sb_str_t digest;
-    sb_str_t origin; /* the version it was uploaded as */
-    sb_str_t run;
-    sb_str_t json;
-    uint64_t element; /* the list element is this much of json, and a brace */
-} skill_value_t;
-
-static bool unpack_skill(const MDB_val *val, skill_value_t *out)
+bool sb_skill_unpack(const MDB_val *val, sb_skill_value_t *out)
 {
     sb_str_t parts[SKILL_PARTS];
 
@@ -48,7 +39,7 @@ static bool unpack_skill(const MDB_val *val, skill_value_t *out)
            out->element < out->json.len;
 }
 
-static sb_code_t not_found(const char *name, const char *version, sb_err_t *err)
+sb_code_t sb_skill_not_found(const char *name, const char *version, sb_err_t *err)
 {
     if (version == NULL)
         return sb_err_set(err, SB_ENOTFOUND, "there is no skill \"%.128s\"", name);
@@ -63,32 +54,8 @@ static bool wants_latest(const char *version)
     return version == NULL || version[0] == '\0' || strcmp(version, "latest") == 0;
 }
 
-/* Which version the head names, in any transaction.  SB_ENOTFOUND leaves err alone. */
-static sb_code_t head_version(sb_store_t *st, MDB_txn *txn, const char *tenant, const char *name,
-                              char version[SB_VERSION_MAX + 1], sb_err_t *err)
-{
-    sb_str_t parts[HEAD_PARTS];
-    sb_skey_t key;
-    MDB_val k, val;
-    int rc;
-
-    if (!sb_skey(&key, tenant, name, NULL, NULL))
-        return SB_ENOTFOUND;
-    k = sb_skey_val(&key);
-    rc = mdb_get(txn, st->dbi[SB_DBI_HEADS], &k, &val);
-    if (rc == MDB_NOTFOUND)
-        return SB_ENOTFOUND;
-    if (rc != 0)
-        return sb_store_fail(st, rc, "reading a skill's head", err);
-    if (!sb_unpack(&val, SB_KIND_HEAD, parts, HEAD_PARTS) ||
-        !sb_str_copy(parts[0], version, SB_VERSION_MAX + 1))
-        return sb_store_corrupt("a skill's head", err);
-    return SB_OK;
-}
-
-/* The value of one version.  SB_ENOTFOUND leaves err alone. */
-static sb_code_t get_version(sb_store_t *st, MDB_txn *txn, const char *tenant, const char *name,
-                             const char *version, skill_value_t *out, sb_err_t *err)
+sb_code_t sb_skill_version_get(sb_store_t *st, MDB_txn *txn, const char *tenant, const char *name,
+                               const char *version, sb_skill_value_t *out, sb_err_t *err)
 {
     sb_skey_t key;
     MDB_val k, val;
@@ -102,24 +69,24 @@ static sb_code_t get_version(sb_store_t *st, MDB_txn *txn, const char *tenant, c
         return SB_ENOTFOUND;
     if (rc != 0)
         return sb_store_fail(st, rc, "reading a skill", err);
-    return unpack_skill(&val, out) ? SB_OK : sb_store_corrupt("the record of a skill", err);
+    return sb_skill_unpack(&val, out) ? SB_OK : sb_store_corrupt("the record of a skill", err);
 }
 
 static sb_code_t read_skill(sb_store_t *st, const char *tenant, const char *name,
                             const char *version, sb_skill_t *out, sb_err_t *err)
 {
     sb_str_t *const keep[] = {&out->json, &out->version, &out->digest, &out->run};
-    char latest[SB_VERSION_MAX + 1];
-    skill_value_t value = {0};
+    sb_skill_value_t value = {0};
+    sb_head_t head;
     sb_code_t code;
 
     if (wants_latest(version)) {
-        code = head_version(st, st->read, tenant, name, latest, err);
+        code = sb_head_get(st, st->read, tenant, name, &head, err);
         if (code != SB_OK)
             return code;
-        version = latest;
+        version = head.version;
     }
-    code = get_version(st, st->read, tenant, name, version, &value, err);
+    code = sb_skill_version_get(st, st->read, tenant, name, version, &value, err);
     if (code != SB_OK)
         return code;
     out->json = value.json;
@@ -135,164 +102,16 @@ sb_code_t sb_store_skill_get(sb_store_t *st, const char *tenant, const char *nam
     sb_code_t code;
 
     if (!sb_name_valid(name, strlen(name)))
-        return not_found(name, NULL, err);
+        return sb_skill_not_found(name, NULL, err);
     if (!wants_latest(version) && !sb_semver_valid(version, strlen(version)))
-        return not_found(name, version, err);
+        return sb_skill_not_found(name, version, err);
     code = sb_store_read_begin(st, err);
     if (code != SB_OK)
         return code;
     code = read_skill(st, tenant, name, version, out, err);
     sb_store_read_end(st);
     if (code == SB_ENOTFOUND)
-        return not_found(name, wants_latest(version) ? NULL : version, err);
-    return code;
-}
-
-static sb_code_t list_heads(sb_store_t *st, MDB_cursor *cur, const sb_skey_t *prefix, sb_buf_t *out,
-                            sb_err_t *err)
-{
-    MDB_val key = sb_skey_val(prefix), val;
-    bool first = true;
-    int rc;
-
-    for (rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
-         rc == 0 && sb_skey_prefix(&key, prefix); rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
-        sb_str_t parts[HEAD_PARTS];
-
-        if (!sb_unpack(&val, SB_KIND_HEAD, parts, HEAD_PARTS))
-            return sb_store_corrupt("a skill's head", err);
-        if (!first)
-            sb_buf_char(out, ',');
-        sb_buf_add(out, parts[1].data, parts[1].len);
-        first = false;
-    }
-    return rc == 0 || rc == MDB_NOTFOUND ? SB_OK : sb_store_fail(st, rc, "listing skills", err);
-}
-
-sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, sb_buf_t *out, sb_err_t *err)
-{
-    sb_skey_t prefix;
-    MDB_cursor *cur;
-    sb_code_t code;
-    int rc;
-
-    if (!sb_skey(&prefix, tenant, "", NULL, NULL))
-        return sb_err_set(err, SB_EINTERNAL, "the tenant's id is too long");
-    code = sb_store_read_begin(st, err);
-    if (code != SB_OK)
-        return code;
-    sb_buf_char(out, '[');
-    rc = mdb_cursor_open(st->read, st->dbi[SB_DBI_HEADS], &cur);
-    if (rc == 0) {
-        code = list_heads(st, cur, &prefix, out, err);
-        mdb_cursor_close(cur);
-    } else {
-        code = sb_store_fail(st, rc, "listing skills", err);
-    }
-    sb_store_read_end(st);
-    sb_buf_char(out, ']');
-    if (code == SB_OK && !sb_buf_ok(out))
-        code = sb_err_set(err, SB_ESYSTEM, "the list of skills does not fit in memory");
-    return code;
-}
-
-/* ---- the head ---- */
-
-static sb_code_t write_head(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
-                            const char *version, sb_str_t element, sb_err_t *err)
-{
-    sb_str_t parts[HEAD_PARTS] = {sb_str_of(version, strlen(version)), element};
-    sb_skey_t key;
-    MDB_val k;
-    int rc = MDB_BAD_VALSIZE;
-
-    if (sb_skey(&key, tenant, name, NULL, NULL)) {
-        k = sb_skey_val(&key);
-        rc = sb_pack_put(txn, b->st->dbi[SB_DBI_HEADS], &k, SB_KIND_HEAD, parts, HEAD_PARTS);
-    }
-    return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "writing a skill's head", err);
-}
-
-/* A version was added: is it the latest now? */
-static sb_code_t raise_head(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
-                            const char *version, sb_str_t element, sb_err_t *err)
-{
-    char old[SB_VERSION_MAX + 1];
-    sb_code_t code = head_version(b->st, txn, tenant, name, old, err);
-
-    if (code == SB_OK && sb_semver_cmp_latest(version, old) <= 0)
-        return SB_OK;
-    if (code != SB_OK && code != SB_ENOTFOUND)
-        return code;
-    return write_head(b, txn, tenant, name, version, element, err);
-}
-
-/* What is the latest of those that are left; SB_ENOTFOUND when none is. */
-static sb_code_t highest(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *prefix,
-                         char best[SB_VERSION_MAX + 1], sb_err_t *err)
-{
-    MDB_val key = sb_skey_val(prefix), val;
-    char version[SB_VERSION_MAX + 1];
-    MDB_cursor *cur;
-    int rc = mdb_cursor_open(txn, b->st->dbi[SB_DBI_SKILLS], &cur);
-
-    if (rc != 0)
-        return sb_store_fail(b->st, rc, "looking for versions", err);
-    best[0] = '\0';
-    for (rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
-         rc == 0 && sb_skey_prefix(&key, prefix); rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
-        sb_str_t tail =
-            sb_str_of((const char *)key.mv_data + prefix->len, key.mv_size - prefix->len);
-        if (!sb_str_copy(tail, version, sizeof(version))) {
-            rc = MDB_CORRUPTED;
-            break;
-        }
-        if (best[0] == '\0' || sb_semver_cmp_latest(version, best) > 0)
-            memcpy(best, version, sizeof(version));
-    }
-    mdb_cursor_close(cur);
-    if (rc != 0 && rc != MDB_NOTFOUND)
-        return sb_store_fail(b->st, rc, "looking for versions", err);
-    return best[0] != '\0' ? SB_OK : SB_ENOTFOUND;
-}
-
-static sb_code_t element_of(const skill_value_t *value, sb_buf_t *out, sb_err_t *err)
-{
-    sb_buf_init(out, RECORD_MAX);
-    sb_buf_add(out, value->json.data, value->element);
-    sb_buf_char(out, '}');
-    return sb_buf_ok(out) ? SB_OK : sb_err_errno(err, ENOMEM, "store: making a list element");
-}
-
-/* Versions were deleted: point the head to the highest that is left, or remove it. */
-static sb_code_t lower_head(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
-                            sb_err_t *err)
-{
-    char version[SB_VERSION_MAX + 1];
-    skill_value_t value = {0};
-    sb_skey_t key;
-    MDB_val k;
-    sb_buf_t element;
-    sb_code_t code;
-    int rc;
-
-    if (!sb_skey(&key, tenant, name, "", NULL))
-        return SB_ENOTFOUND;
-    code = highest(b, txn, &key, version, err);
-    if (code == SB_ENOTFOUND) {
-        sb_skey(&key, tenant, name, NULL, NULL);
-        k = sb_skey_val(&key);
-        rc = mdb_del(txn, b->st->dbi[SB_DBI_HEADS], &k, NULL);
-        return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "deleting a skill's head", err);
-    }
-    if (code == SB_OK)
-        code = get_version(b->st, txn, tenant, name, version, &value, err);
-    if (code != SB_OK)
-        return code;
-    code = element_of(&value, &element, err);
-    if (code == SB_OK)
-        code = write_head(b, txn, tenant, name, version, sb_str_of(element.data, element.len), err);
-    sb_buf_free(&element);
+        return sb_skill_not_found(name, wants_latest(version) ? NULL : version, err);
     return code;
 }
 
@@ -325,10 +144,11 @@ static bool origin_key(sb_skey_t *key, const char *tenant, const char *name, con
  */
 static sb_code_t find_same(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_err_t *err)
 {
-    skill_value_t value = {0};
+    sb_skill_value_t value = {0};
     sb_skey_t key;
     MDB_val k, val;
-    sb_code_t code = get_version(b->st, txn, put->tenant, put->name, put->version, &value, err);
+    sb_code_t code =
+        sb_skill_version_get(b->st, txn, put->tenant, put->name, put->version, &value, err);
     int rc;
 
     if (code == SB_OK && value.digest.len == SB_DIGEST_LEN &&
@@ -356,12 +176,12 @@ static sb_code_t find_same(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_
 static sb_code_t choose_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_err_t *err)
 {
     char next[SB_VERSION_MAX + 1];
-    skill_value_t value = {0};
+    sb_skill_value_t value = {0};
 
     memcpy(put->stored_version, put->version, strlen(put->version) + 1);
     for (int i = 0; i < BUMPS_MAX; i++) {
-        sb_code_t code =
-            get_version(b->st, txn, put->tenant, put->name, put->stored_version, &value, err);
+        sb_code_t code = sb_skill_version_get(b->st, txn, put->tenant, put->name,
+                                              put->stored_version, &value, err);
         if (code == SB_ENOTFOUND)
             return SB_OK;
         if (code != SB_OK)
@@ -426,8 +246,8 @@ static sb_code_t write_version(sb_batch_t *b, MDB_txn *txn, const sb_skill_put_t
     return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "writing a skill", err);
 }
 
-static sb_code_t log_skill(sb_batch_t *b, MDB_txn *txn, const char *op, const char *tenant,
-                           const char *name, const char *version, const char *digest, sb_err_t *err)
+sb_code_t sb_skill_log(sb_batch_t *b, MDB_txn *txn, const char *op, const char *tenant,
+                       const char *name, const char *version, const char *digest, sb_err_t *err)
 {
     sb_buf_t entry;
     sb_code_t code = sb_log_start(b, txn, &entry, op, tenant, err);
@@ -442,7 +262,7 @@ static sb_code_t log_skill(sb_batch_t *b, MDB_txn *txn, const char *op, const ch
 
 static sb_code_t add_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_err_t *err)
 {
-    sb_buf_t json = SB_BUF_INIT(RECORD_MAX), head = SB_BUF_INIT(RECORD_MAX);
+    sb_buf_t json = SB_BUF_INIT(RECORD_MAX);
     size_t element = 0;
     sb_code_t code = choose_version(b, txn, put, err);
 
@@ -451,20 +271,16 @@ static sb_code_t add_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, s
     if (code != SB_OK)
         return code;
     render(put, &json, &element);
-    sb_buf_add(&head, json.data != NULL ? json.data : "", element);
-    sb_buf_char(&head, '}');
-    if (!sb_buf_ok(&json) || !sb_buf_ok(&head))
+    if (!sb_buf_ok(&json))
         code = sb_err_set(err, SB_ETOOLARGE, "the skill's record is too large");
     if (code == SB_OK)
         code = write_version(b, txn, put, &json, element, err);
     if (code == SB_OK)
-        code = raise_head(b, txn, put->tenant, put->name, put->stored_version,
-                          sb_str_of(head.data, head.len), err);
+        code = sb_head_raise(b, txn, put->tenant, put->name, put->stored_version, err);
     if (code == SB_OK)
-        code = log_skill(b, txn, "skill.put", put->tenant, put->name, put->stored_version,
-                         put->digest, err);
+        code = sb_skill_log(b, txn, "skill.put", put->tenant, put->name, put->stored_version,
+                            put->digest, err);
     sb_buf_free(&json);
-    sb_buf_free(&head);
     return code;
 }
 
@@ -501,10 +317,10 @@ static sb_code_t delete_version(sb_batch_t *b, MDB_txn *txn, const char *tenant,
                                 const char *version, sb_err_t *err)
 {
     char digest[SB_DIGEST_LEN + 1], origin[SB_VERSION_MAX + 1];
-    skill_value_t value = {0};
+    sb_skill_value_t value = {0};
     sb_skey_t key;
     MDB_val k;
-    sb_code_t code = get_version(b->st, txn, tenant, name, version, &value, err);
+    sb_code_t code = sb_skill_version_get(b->st, txn, tenant, name, version, &value, err);
     int rc = MDB_BAD_VALSIZE;
 
     if (code != SB_OK)
@@ -524,7 +340,7 @@ static sb_code_t delete_version(sb_batch_t *b, MDB_txn *txn, const char *tenant,
     if (rc != 0)
         return sb_store_fail(b->st, rc, "deleting a skill", err);
     code = sb_package_unref(b, txn, digest, err);
-    return code == SB_OK ? log_skill(b, txn, "skill.delete", tenant, name, version, digest, err)
+    return code == SB_OK ? sb_skill_log(b, txn, "skill.delete", tenant, name, version, digest, err)
                          : code;
 }
 
@@ -580,17 +396,17 @@ sb_code_t sb_batch_skill_delete(sb_batch_t *b, const char *tenant, const char *n
     sb_code_t code;
 
     if (!sb_name_valid(name, strlen(name)))
-        return not_found(name, NULL, err);
+        return sb_skill_not_found(name, NULL, err);
     if (version != NULL && !sb_semver_valid(version, strlen(version)))
-        return not_found(name, version, err);
+        return sb_skill_not_found(name, version, err);
     code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = version != NULL ? delete_version(b, txn, tenant, name, version, err)
                            : delete_all(b, txn, tenant, name, err);
     if (code == SB_ENOTFOUND)
-        not_found(name, version, err);
+        sb_skill_not_found(name, version, err);
     if (code == SB_OK)
-        code = lower_head(b, txn, tenant, name, err);
+        code = sb_head_lower(b, txn, tenant, name, err);
     return sb_batch_op_end(b, txn, code, err);
 }

@@ -5,7 +5,8 @@
  *
  *     _module  _conf   directives, phases, processes
  *     _routes      path and method -> handler
- *     _catalog  _upload  _execution  _artifact      the handlers
+ *     _catalog  _versions  _upload  _execution  _artifact      the handlers
+ *     _input       arguments and small bodies
  *     _job         the body of POST /v1/executions (no nginx in it)
  *     _record      an execution's record
  *     _call  _upstream  one call to the helper
@@ -320,12 +321,49 @@ ngx_int_t ngx_http_skillbox_skill_list(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_skill_get(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
+/* an ETag of these bytes, which are quoted */
+ngx_int_t ngx_http_skillbox_set_etag(ngx_http_request_t *r, const char *data,
+    size_t len);
+/* 200 with an ETag of the content; 304 when the client has it */
+ngx_int_t ngx_http_skillbox_send_list(ngx_http_request_t *r, sb_buf_t *body);
 ngx_int_t ngx_http_skillbox_skill_delete(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_execution_get(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_execution_logs(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
+
+
+/* ngx_http_skillbox_versions.c */
+
+ngx_int_t ngx_http_skillbox_version_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_version_activate(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+
+/* ngx_http_skillbox_input.c */
+
+/* the root is the caller's; NGX_OK: r will be answered and finalized */
+typedef ngx_int_t (*ngx_http_skillbox_json_pt)(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, json_t *root);
+
+/*
+ * An argument of the query string, decoded, with a NUL behind it.
+ * NGX_DECLINED: not there (value is null), NGX_ERROR: out of memory.
+ */
+ngx_int_t ngx_http_skillbox_arg(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value);
+/* one that is a number; above max is max; not NGX_OK: the status to answer */
+ngx_int_t ngx_http_skillbox_arg_number(ngx_http_request_t *r,
+    const char *name, ngx_int_t fallback, ngx_int_t max, ngx_int_t *number);
+/* Reads a body that must be a JSON object of at most max bytes (some KiB). */
+ngx_int_t ngx_http_skillbox_read_json(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, size_t max,
+    ngx_http_skillbox_json_pt handler);
+/* a string without NULs; NULL when it is not there and need not be */
+ngx_int_t ngx_http_skillbox_json_member(ngx_http_request_t *r, json_t *root,
+    const char *name, ngx_uint_t required, size_t max, const char **value);
 
 
 /* ngx_http_skillbox_upload.c, _execution.c */

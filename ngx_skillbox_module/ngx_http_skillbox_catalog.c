@@ -32,9 +32,21 @@ ngx_int_t
 ngx_http_skillbox_skill_list(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
-    sb_buf_t     buf;
-    sb_err_t     err;
-    sb_store_t  *store;
+    sb_buf_t            buf;
+    sb_err_t            err;
+    ngx_str_t           words, status;
+    sb_store_t         *store;
+    sb_skill_filter_t   filter;
+
+    if (ngx_http_skillbox_arg(r, "q", &words) == NGX_ERROR
+        || ngx_http_skillbox_arg(r, "status", &status) == NGX_ERROR)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    filter.words.data = (char *) words.data;
+    filter.words.len = words.len;
+    filter.status = (char *) status.data;
 
     store = ngx_http_skillbox_store(&err);
     if (store == NULL) {
@@ -43,12 +55,66 @@ ngx_http_skillbox_skill_list(ngx_http_request_t *r,
 
     sb_buf_init(&buf, SB_GIB);
 
-    if (sb_store_skill_list(store, ctx->key.tenant, &buf, &err) != SB_OK) {
+    if (sb_store_skill_list(store, ctx->key.tenant, &filter, &buf, &err)
+        != SB_OK)
+    {
         sb_buf_free(&buf);
         return ngx_http_skillbox_error_sb(r, &err, "listing skills");
     }
 
-    return ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &buf);
+    return ngx_http_skillbox_send_list(r, &buf);
+}
+
+
+/* 128 bits of the content's hash tell two lists apart */
+
+ngx_int_t
+ngx_http_skillbox_send_list(ngx_http_request_t *r, sb_buf_t *body)
+{
+    u_char         tag[32];
+    unsigned char  hash[SB_SHA256_LEN];
+
+    if (sb_buf_ok(body)) {
+        sb_sha256(body->data, body->len, hash);
+        (void) ngx_hex_dump(tag, hash, 16);
+
+        if (ngx_http_skillbox_set_etag(r, (char *) tag, 32) != NGX_OK) {
+            sb_buf_free(body);
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    return ngx_http_skillbox_send_json(r, NGX_HTTP_OK, body);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_set_etag(ngx_http_request_t *r, const char *data,
+    size_t len)
+{
+    u_char           *tag;
+    ngx_table_elt_t  *h;
+
+    tag = ngx_pnalloc(r->pool, len + 2);
+    h = ngx_list_push(&r->headers_out.headers);
+
+    if (tag == NULL || h == NULL) {
+        return NGX_ERROR;
+    }
+
+    tag[0] = '"';
+    ngx_memcpy(&tag[1], data, len);
+    tag[len + 1] = '"';
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "ETag");
+    h->value.data = tag;
+    h->value.len = len + 2;
+    h->lowcase_key = NULL;
+    ngx_http_skillbox_header_alone(h);
+    r->headers_out.etag = h;
+
+    return NGX_OK;
 }
 
 
@@ -90,13 +156,11 @@ ngx_int_t
 ngx_http_skillbox_skill_get(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
-    sb_buf_t          buf;
-    sb_err_t          err;
-    ngx_int_t         rc;
-    ngx_str_t         etag;
-    sb_skill_t        skill;
-    sb_store_t       *store;
-    ngx_table_elt_t  *h;
+    sb_buf_t      buf;
+    sb_err_t      err;
+    ngx_int_t     rc;
+    sb_skill_t    skill;
+    sb_store_t   *store;
 
     rc = ngx_http_skillbox_skill_params(r, ctx);
     if (rc != NGX_OK) {
@@ -118,25 +182,12 @@ ngx_http_skillbox_skill_get(ngx_http_request_t *r,
     ctx->version = ngx_http_skillbox_copy(r->pool, skill.version.data,
                                           skill.version.len);
 
-    etag.len = skill.digest.len + 2;
-    etag.data = ngx_pnalloc(r->pool, etag.len);
-
-    h = ngx_list_push(&r->headers_out.headers);
-
-    if (ctx->version.data == NULL || etag.data == NULL || h == NULL) {
+    if (ctx->version.data == NULL
+        || ngx_http_skillbox_set_etag(r, skill.digest.data, skill.digest.len)
+           != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    etag.data[0] = '"';
-    ngx_memcpy(&etag.data[1], skill.digest.data, skill.digest.len);
-    etag.data[etag.len - 1] = '"';
-
-    h->hash = 1;
-    ngx_str_set(&h->key, "ETag");
-    h->value = etag;
-    h->lowcase_key = NULL;
-    ngx_http_skillbox_header_alone(h);
-    r->headers_out.etag = h;
 
     sb_buf_init(&buf, SB_RESULT_MAX);
     sb_buf_add(&buf, skill.json.data, skill.json.len);

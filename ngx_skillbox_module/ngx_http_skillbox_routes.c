@@ -55,6 +55,14 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/skills/*", 0, "DELETE",
       { { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },
 
+    /* before the versions: these words win over a version of that name */
+
+    { "/v1/skills/*/versions", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_version_list } } },
+
+    { "/v1/skills/*/active", 0, "PUT",
+      { { NGX_HTTP_PUT, ngx_http_skillbox_version_activate } } },
+
     { "/v1/skills/*/*", 0, "GET, HEAD, DELETE",
       { { NGX_HTTP_GET, ngx_http_skillbox_skill_get },
         { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },

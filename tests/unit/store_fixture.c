@@ -259,7 +259,8 @@ static void visit_skill(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const 
                         void *ctx)
 {
     char digest[SB_DIGEST_LEN + 1], origin[SB_VERSION_MAX + 1];
-    sb_str_t parts[5], head[2];
+    sb_str_t parts[5];
+    sb_head_t head;
     sb_skey_t k;
     fields_t f;
     MDB_val v;
@@ -271,10 +272,8 @@ static void visit_skill(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const 
 
     assert_true(sb_skey(&k, f.field[0], f.field[1], NULL, NULL));
     v = lookup(st, txn, SB_DBI_HEADS, &k);
-    assert_true(sb_unpack(&v, SB_KIND_HEAD, head, 2));
-    char latest[SB_VERSION_MAX + 1];
-    assert_true(sb_str_copy(head[0], latest, sizeof(latest)));
-    assert_true(sb_semver_cmp_latest(latest, f.field[2]) >= 0);
+    assert_true(sb_head_unpack(&v, &head));
+    assert_true(head.pinned || sb_semver_cmp_latest(head.version, f.field[2]) >= 0);
 
     assert_true(sb_skey(&k, f.field[0], f.field[1], origin, digest));
     v = lookup(st, txn, SB_DBI_ORIGINS, &k);
@@ -288,15 +287,13 @@ static void visit_skill(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const 
 static void visit_head(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
                        void *ctx)
 {
-    char latest[SB_VERSION_MAX + 1];
-    sb_str_t head[2];
+    sb_head_t head;
     sb_skey_t k;
     fields_t f;
 
     split(key, &f, 2);
-    assert_true(sb_unpack(val, SB_KIND_HEAD, head, 2));
-    assert_true(sb_str_copy(head[0], latest, sizeof(latest)));
-    assert_true(sb_skey(&k, f.field[0], f.field[1], latest, NULL));
+    assert_true(sb_head_unpack(val, &head));
+    assert_true(sb_skey(&k, f.field[0], f.field[1], head.version, NULL));
     lookup(st, txn, SB_DBI_SKILLS, &k);
 }
 

@@ -47,8 +47,8 @@ sb_skill_put_t skill_of(fixture_t *f, const char *tenant, const char *name, cons
 
 /*
  * Fails the test when the databases contradict each other: revisions without a
- * gap; every skill with a head, an origin and a package; heads that name the
- * highest version; packages with the right count and a file; no file without a
+ * gap; every skill with a head, an origin and a package; heads that are pinned or
+ * name the highest version; packages with the right count and a file; no file without a
  * record; nothing in tmp/; every key and key id pointing to each other; `live`
  * holding the running executions and no others.
  */

@@ -6,8 +6,8 @@
 #                              libyaml, jansson)
 # A test with other needs adds its program to UNIT_TESTS and has its own rule.
 
-UNIT_CORE    := err buf names units semver uuid7 signature fastcgi
-UNIT_STORE   := store store_executions store_faults
+UNIT_CORE    := err buf names units semver uuid7 signature fastcgi fold
+UNIT_STORE   := store store_heads store_executions store_faults
 UNIT_PACKAGE := manifest package zip multipart
 
 unit_programs = $(addprefix $(BUILD)/tests/unit/test_,$(1))
@@ -15,6 +15,7 @@ UNIT_TESTS   := $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE))
 
 $(call unit_programs,$(UNIT_STORE)): $(BUILD)/obj/tests/unit/store_fixture.o $(LIBSTORE)
 $(call unit_programs,$(UNIT_STORE)): UNIT_LIBS := -llmdb -lpthread
+$(call unit_programs,store_heads): UNIT_LIBS := -llmdb -lpthread -ljansson
 $(call unit_programs,$(UNIT_PACKAGE)): $(LIBPACKAGE)
 $(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson
 $(call unit_programs,package zip): \
