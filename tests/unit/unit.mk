@@ -16,7 +16,7 @@ UNIT_TESTS   := $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE))
 $(call unit_programs,$(UNIT_STORE)): $(BUILD)/obj/tests/unit/store_fixture.o $(LIBSTORE)
 $(call unit_programs,$(UNIT_STORE)): UNIT_LIBS := -llmdb -lpthread
 $(call unit_programs,$(UNIT_PACKAGE)): $(LIBPACKAGE)
-$(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson
+$(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson -lutf8proc
 $(call unit_programs,package zip): \
     $(addprefix $(BUILD)/obj/tests/unit/,zipmake.o package_check.o)
 
