@@ -86,6 +86,10 @@ sb_code_t sb_rules_tree(sb_builder_t *b, sb_err_t *err);
 /* Judges the symlinks when all contents were read. */
 void sb_rules_links(sb_builder_t *b);
 
+/* package_twins.c */
+/* Names that are, or may be taken for, one.  The entries are sorted by path. */
+sb_code_t sb_rules_twins(sb_builder_t *b, sb_err_t *err);
+
 /* package_fs.c */
 void sb_cursor_init(sb_cursor_t *c, int root);
 void sb_cursor_close(sb_cursor_t *c); /* leaves root open */

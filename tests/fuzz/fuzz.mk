@@ -24,7 +24,7 @@ FUZZ_PACKAGE_SRCS := $(addprefix libskillbox/,$(LIB_PACKAGE_SRCS))
 
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): $(FUZZ_PACKAGE_SRCS)
 $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
-$(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson
+$(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson -lutf8proc
 
 fuzz_helper = $(BUILD)/fuzz/$(1): $(addprefix sandbox-helper/,$(2))
 $(call fuzz_helper,fuzz_jsontext,jsontext.c)

@@ -283,12 +283,36 @@ static void test_twins_are_refused(void **state)
         {"\xd0\x96", "\xd0\xb6", "path-case-twin \xd0\xb6"},
         {"\xce\xa3", "\xcf\x83", "path-case-twin \xcf\x83"},
         {"\xc5\xb8", "\xc3\xbf", "path-case-twin \xc5\xb8"},
+        {"\xcf\x82", "\xce\xa3", "path-case-twin \xcf\x82"},    /* final sigma */
+        {"gro\xc3\x9f", "GROSS", "path-case-twin gro\xc3\x9f"}, /* sharp s */
+        {"\xc4\x90", "\xc4\x91", "path-case-twin \xc4\x91"},
+        {"\xe1\x82\xa0", "\xe2\xb4\x80", "path-case-twin \xe2\xb4\x80"},             /* Georgian */
+        {"\xf0\x90\x90\x80", "\xf0\x90\x90\xa8", "path-case-twin \xf0\x90\x90\xa8"}, /* Deseret */
+        /* one letter, or a letter and what is put on it */
+        {"\xc3\xa9", "e\xcc\x81", "path-unicode-twin \xc3\xa9"},
+        {"\xc3\xa9/a", "e\xcc\x81/b", "path-unicode-twin \xc3\xa9"},
+        {"x/\xc3\xa9/a", "x/e\xcc\x81", "path-unicode-twin x/\xc3\xa9"},
+        {"\xc3\x89", "e\xcc\x81", "path-case-twin \xc3\x89"},
+        {"\xea\xb0\x80", "\xe1\x84\x80\xe1\x85\xa1", "path-unicode-twin \xea\xb0\x80"}, /* Hangul */
+        {"\xe2\x84\xab", "\xc3\x85", "path-unicode-twin \xe2\x84\xab"}, /* Angstrom, A with ring */
+        {"a\xcc\xa3\xcc\x81", "a\xcc\x81\xcc\xa3",
+         "path-unicode-twin a\xcc\xa3\xcc\x81"}, /* order */
+        {"\xe1\xbe\xb4", "\xce\xb1\xcd\x85\xcc\x81", "path-unicode-twin \xe1\xbe\xb4"},
+        {"ab",
+         "a\xe2\x80\x8d"
+         "b",
+         "path-unicode-twin a\xe2\x80\x8d"
+         "b"}, /* joined, invisibly */
         {"a", "a/b", "path-conflict a"},
         {"a/b/c", "a/b", "path-conflict a/b"},
         {"skill.md", "x", "path-case-twin skill.md"},
         {"a-", "a/b", ""},
         {"a/b", "a.b", ""},
         {"\xc3\x97", "\xc3\xb7", ""}, /* multiplication and division sign are no pair */
+        {"\xc3\xa9", "e", ""},
+        {"\xef\xbc\xa1", "a", ""}, /* a wide letter */
+        {"\xc2\xb2", "2", ""},     /* a raised digit */
+        {"\xd0\xb0", "a", ""},     /* a Cyrillic letter that looks the same */
     };
 
     for (size_t i = 0; i < COUNT(cases); i++) {

@@ -17,7 +17,7 @@ $(call unit_programs,$(UNIT_STORE)): $(BUILD)/obj/tests/unit/store_fixture.o $(L
 $(call unit_programs,$(UNIT_STORE)): UNIT_LIBS := -llmdb -lpthread
 $(call unit_programs,store_heads): UNIT_LIBS := -llmdb -lpthread -ljansson
 $(call unit_programs,$(UNIT_PACKAGE)): $(LIBPACKAGE)
-$(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson
+$(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson -lutf8proc
 $(call unit_programs,package zip): \
     $(addprefix $(BUILD)/obj/tests/unit/,zipmake.o package_check.o)
 
