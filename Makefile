@@ -112,6 +112,7 @@ include tests/fuzz/fuzz.mk
 include tests/fault/faults.mk
 include tests/layers/layers.mk
 include tests/hosts/hosts.mk
+include tests/bench/bench.mk
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
@@ -149,10 +150,11 @@ attack: all test-programs ## every attack of docs/attacks.md, with a table of wh
 soak: all test-programs ## 10,000 runs in a row and 200 at once, with a table of what was left
 	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --once --layers fault $(BUILD) -s -k soak
 
-bench: ## compare with the host's bare commands and nginx's own return 200
+# ARGS='--help' tells what can be chosen; ARGS='--only python,catalog --rounds 3' is a part of it.
+bench: ## compare with the host's bare commands, other sandboxes and nginx's own return 200
 	@tests/tools/deps build run test bench
-	@$(MAKE) -s --no-print-directory -j$(JOBS) all $(BUILD)/tests/bench/load $(BUILD)/tests/bench/spawn
-	@$(PYTHON) tests/bench/bench.py $(BUILD)
+	@$(MAKE) -s --no-print-directory -j$(JOBS) all $(BENCH_TOOLS)
+	@$(PYTHON) tests/bench/bench.py $(BUILD) $(ARGS)
 
 sanitize: ## everything of ours, and nginx with it, under ASan and UBSan
 	@tests/tools/deps build run test sanitize
@@ -191,10 +193,6 @@ install: all ## install below DESTDIR/PREFIX
 	install -m 644 conf/nginx.conf.example conf/helper.yaml conf/systemd/sandbox-helper.service \
 	    $(DESTDIR)$(PREFIX)/share/skillbox/examples/
 	install -m 644 conf/apparmor/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/apparmor-skillbox
-
-$(BUILD)/tests/bench/%: tests/bench/%.c
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $<
 
 .PHONY: clean
 clean: ## remove what was built

@@ -1,201 +1,144 @@
 #!/usr/bin/python3
-"""bench.py BUILD [--quick]: the numbers of docs/performance.md, measured here and now.
+"""The numbers of docs/performance.md, measured here and now.
 
-Everything is compared with what the same host does without us, in the same run:
-rounds of all measurements follow each other, so that a slow minute of the machine hits
-both sides, and medians over the rounds are printed.
+Everything is compared with what the same host does without us, in the same run: each
+round measures every row once, one after the other, every other round backwards, so that a slow
+minute of the machine hits both sides. Ratios are taken within a round; printed are medians over the rounds
+and, in brackets, the quartiles.
+
+A measurement in which anything failed is no result: it is counted and reported as a failure.
 """
 
 import argparse
-import json
 import os
 import pathlib
-import re
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
+import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "tests"))
-
-parser = argparse.ArgumentParser(usage=__doc__)
-parser.add_argument("build", type=pathlib.Path)
-parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
-options = parser.parse_args()
-os.environ["SKILLBOX_BUILD"] = str(options.build.resolve())
-
-from harness import settings, watch  # noqa: E402  (after the environment is set)
-from harness.gateway import Gateway  # noqa: E402
-from harness.packages import make_zip, skill  # noqa: E402
-
-ROUNDS, RUNS, WRK_SECONDS, UPLOADS = (2, 10, 1, 5) if options.quick else (7, 40, 2, 20)
-TOOLS = options.build.resolve() / "tests" / "bench"
-
-LANGUAGES = {
-    "Bash": ("bash", ":", ["/bin/bash", "-c", ":"]),
-    "Python": ("python", "pass", ["/usr/bin/python3", "-c", "pass"]),
-    "Node": ("node", "0", ["node", "-e", "0"]),
-}
-MIB = 1 << 20
+sys.path[:0] = [str(TOP / "tests"), str(TOP / "tests" / "tools")]
 
 
-def tool(*command):
-    # A bare environment, as a skill has: the host's may make its interpreters slower.
-    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=700,
-                            env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/tmp"})
-    if result.returncode != 0:
-        sys.exit(f"bench: {' '.join(map(str, command))}: {result.stdout}{result.stderr}")
-    return json.loads(result.stdout)
+def arguments():
+    p = argparse.ArgumentParser(prog="make bench ARGS='...'", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                description=__doc__)
+    p.add_argument("build", type=pathlib.Path, help="the build folder (make gives it)")
+    p.add_argument("--only", metavar="A,B", default="", help="these suites, see --list")
+    p.add_argument("--without", metavar="A,B", default="", help="all but these suites")
+    p.add_argument("--rounds", type=int, default=5, help="default 5; a few suites stop earlier")
+    p.add_argument("--quick", action="store_true", help="a tenth of the repetitions, small stores: to see that it works")
+    p.add_argument("--seconds", type=int, default=1800, help="of the soak (--only soak), default 1800")
+    p.add_argument("--check", action="store_true", help="exit status 1 when a target is missed or a measurement failed")
+    p.add_argument("--no-peers", action="store_true", help="leave the other sandboxes out")
+    p.add_argument("--out", metavar="DIR", type=pathlib.Path, help="result.json, result.md and plots; default BUILD/bench")
+    p.add_argument("--list", action="store_true", help="print the suites and end")
+    options = p.parse_args()
+    if options.rounds < 1 or options.seconds < 10:
+        p.error("--rounds is at least 1, --seconds at least 10")
+    options.parser = p
+    return options
 
 
-def request_file(folder, name, method, path, key, body=b"", kind="application/json"):
-    head = (f"{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n"
-            + (f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n" if body else "") + "\r\n")
-    file = pathlib.Path(folder) / name
-    file.write_bytes(head.encode() + body)
-    return file
+OPTIONS = arguments()
+os.environ["SKILLBOX_BUILD"] = str(OPTIONS.build.resolve())
+
+import peers  # noqa: E402  (after the environment is set)
+import report  # noqa: E402
+import soak  # noqa: E402
+import suites_gateway  # noqa: E402
+import suites_runs  # noqa: E402
+from harness import settings, watch  # noqa: E402
+from measure import Book, Failed  # noqa: E402
+from stand import Stand, machine  # noqa: E402
+
+SUITES = {s.name: s for s in suites_runs.SUITES + suites_gateway.SUITES + soak.SUITES}
+# What can go wrong with a measurement; anything else is a bug of the bench and ends it.
+TROUBLE = (Failed, AssertionError, OSError)
 
 
-def wrk(url, key):
-    out = subprocess.run(["wrk", "-t1", "-c16", f"-d{WRK_SECONDS}s", "-H", f"Authorization: Bearer {key}", url],
-                         capture_output=True, text=True, timeout=120, check=True).stdout
-    if "Non-2xx" in out:
-        sys.exit(f"bench: {url} does not answer 200\n{out}")
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+def chosen():
+    """The classes of the suites that were asked for."""
+    def names(text):
+        found = [n for n in text.split(",") if n]
+        for name in found:
+            if name not in SUITES:
+                OPTIONS.parser.error(f"there is no suite named {name}; --list tells which there are")
+        return found
+    only, without = names(OPTIONS.only), names(OPTIONS.without)
+    return [s for name, s in SUITES.items() if name not in without and (name in only if only else s.by_default)]
 
 
-def median(samples, field):
-    return statistics.median(s[field] for s in samples)
+def say(text):
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
-class Bench:
-    def __init__(self, gw, folder):
-        self.gw, self.folder, self.key = gw, folder, gw.key
-        # Uploads go to another tenant: the list that is measured keeps its length.
-        self.upload_key = gw.new_key("uploads")
-        self.samples = {}
-
-    def note(self, name, sample):
-        self.samples.setdefault(name, []).append(sample)
-
-    def prepare(self):
-        for label, (lang, code, _) in LANGUAGES.items():
-            self.gw.push(skill(f"one-line-{lang}", code, lang))
-            body = json.dumps({"skill": f"one-line-{lang}"}).encode()
-            request_file(self.folder, lang, "POST", "/v1/executions", self.key, body)
-            for _ in range(3):
-                done = self.gw.run(f"one-line-{lang}")
-                if done["status"] != "success":
-                    sys.exit(f"bench: {label} does not run: {done}")
-
-    def load(self, lang, clients):
-        return tool(TOOLS / "load", "-p", self.gw.port, "-c", clients, "-n", RUNS * clients,
-                    "-e", '"status":"success"', pathlib.Path(self.folder) / lang)
-
-    def upload(self, number):
-        blob = os.urandom(MIB - 1000)
-        package = make_zip(skill(f"upload-{number}", "pass", files={"blob": blob}), compression=0)
-        file = request_file(self.folder, "upload", "POST", "/v1/skills", self.upload_key, package, "application/zip")
-        return tool(TOOLS / "load", "-p", self.gw.port, "-n", 1, file)
-
-    def round(self, number):
-        for label, (lang, _, bare) in LANGUAGES.items():
-            self.note((label, "bare", 1), tool(TOOLS / "spawn", "-n", RUNS, *bare))
-            self.note((label, "http", 1), self.load(lang, 1))
-            self.note((label, "bare", 2), tool(TOOLS / "spawn", "-c", 2, "-n", RUNS * 2, *bare))
-            self.note((label, "http", 2), self.load(lang, 2))
-        for name, path in (("return 200", "/return-200"), ("list", "/v1/skills"),
-                           ("show", "/v1/skills/one-line-bash/1.0.0")):
-            self.note(name, wrk(self.gw.url + path, self.key))
-        for i in range(UPLOADS):
-            self.note("upload", self.upload(number * UPLOADS + i))
-
-    # ---- memory ----
-
-    def memory(self):
-        """PSS of the idle gateway's processes by role, and of one running sandbox."""
-        roles = {"nginx master": [self.gw.nginx.pid], "nginx workers": self.gw.workers(),
-                 "sandbox-helper": [self.gw.helper.pid], "sandbox-stage": self.gw.stages(),
-                 "sandbox-packer": self.gw.packers()}
-        return {role: sum(watch.pss(p) for p in pids) for role, pids in roles.items()}
-
-    def sandbox_memory(self):
-
-        self.gw.push(skill("hold", "sleep 3", "bash"))
-        idle = set(watch.descendants(self.gw.helper.pid))
-        runner = threading.Thread(target=self.gw.run, args=("hold",))
-        runner.start()
-        watch.wait_for(lambda: watch.children_named(self.gw.helper.pid, "sleep"), 10, "no run")
-        extra = set(watch.descendants(self.gw.helper.pid)) - idle
-        total = sum(watch.pss(p) for p in extra)
-        runner.join(30)
-        return total
+def prepared(suites, book):
+    """Those that could be prepared; the others are told of."""
+    ready = []
+    for suite in suites:
+        try:
+            suite.prepare()
+            ready.append(suite)
+        except TROUBLE as error:
+            say(f"{suite.name}: left out: {error}")
+            book.fail((suite.name, "preparation"), 0, error)
+    return ready
 
 
-def print_latency(samples):
-    print(f"\n{'one-line skill':16}{'clients':>8}{'bare p50':>12}{'p95':>9}{'HTTP p50':>12}{'p95':>9}"
-          f"{'ratio p50':>11}{'bare/s':>9}{'runs/s':>9}")
-    for label in LANGUAGES:
-        for clients in (1, 2):
-            bare, http = samples[(label, "bare", clients)], samples[(label, "http", clients)]
-            b50, b95, h50, h95 = (median(s, f) / 1000 for s in (bare, http) for f in ("p50_us", "p95_us"))
-            print(f"{label:16}{clients:>8}{b50:>9.2f} ms{b95:>6.1f} ms{h50:>9.2f} ms{h95:>6.1f} ms"
-                  f"{h50 / b50:>11.2f}{median(bare, 'per_second'):>9.0f}{median(http, 'per_second'):>9.0f}")
-
-
-def ratio(samples, label):
-    return (median(samples[(label, "http", 1)], "p50_us") / median(samples[(label, "bare", 1)], "p50_us"))
-
-
-def report(bench, memory, sandbox):
-    s = bench.samples
-    print_latency(s)
-    plain, listed, shown = (statistics.median(s[name]) for name in ("return 200", "list", "show"))
-    print(f"\nnginx `return 200`       {plain:>10.0f} requests/s")
-    print(f"GET /v1/skills           {listed:>10.0f} requests/s   {listed / plain:.2f} of return 200")
-    print(f"GET /v1/skills/N/V       {shown:>10.0f} requests/s   {shown / plain:.2f} of return 200")
-    uploads = sorted(u["p50_us"] / 1000 for u in s["upload"])
-    print(f"\nupload of 1 MiB          {statistics.median(uploads):>8.1f} ms p50 "
-          f"{uploads[int(len(uploads) * 0.95)]:>8.1f} ms p95")
-    print("\nPSS, idle")
-    for role, size in memory.items():
-        print(f"  {role:22} {size / MIB:>8.2f} MiB")
-    idle = sum(memory.values())
-    print(f"  {'all together':22} {idle / MIB:>8.2f} MiB")
-    print(f"  {'one running sandbox':22} {sandbox / MIB:>8.2f} MiB (bash and sleep in it)")
-    targets = [("Bash, times bash -c :", ratio(s, "Bash"), 4.0, False),
-               ("Python, times python3 -c pass", ratio(s, "Python"), 1.4, False),
-               ("catalog GET, of return 200", listed / plain, 0.6, True),
-               ("idle gateway, MiB", idle / MIB, 25.0, False)]
-    print("\ntargets")
-    for name, value, target, more in targets:
-        met = value >= target if more else value <= target
-        print(f"  {name:32}{value:>8.2f}   {'at least' if more else 'at most'} {target:<6} {'met' if met else 'MISSED'}")
-    return all((v >= t) if more else (v <= t) for _, v, t, more in targets)
+def measure(suites, book):
+    for number in range(OPTIONS.rounds):
+        begun = time.monotonic()
+        steps = [step for s in suites if number < s.rounds for step in s.steps(number)]
+        for row, function in steps if number % 2 == 0 else reversed(steps):
+            try:
+                sample = function()
+                if row is not None:
+                    book.note(row, number, sample)
+            except TROUBLE as error:
+                say(f"failed: {row}: {error}")
+                book.fail(row or ("a step",), number, error)
+        if steps:
+            say(f"round {number + 1} of {OPTIONS.rounds}: {time.monotonic() - begun:.0f} s")
+    for suite in suites:
+        try:
+            suite.once()
+        except TROUBLE as error:
+            say(f"failed: {suite.name}: {error}")
+            book.fail((suite.name, "once"), 0, error)
 
 
 def main():
+    if OPTIONS.list:
+        for name, suite in SUITES.items():
+            print(f"{name:12}{suite.about}{'' if suite.by_default else ' (only when asked for)'}")
+        return 0
     if settings.SANITIZED:
         sys.exit("bench: sanitized programs measure nothing")
+    classes = chosen()
+    out = OPTIONS.out or OPTIONS.build.resolve() / "bench"
+    out.mkdir(parents=True, exist_ok=True)
     watch.become_subreaper()
-    # The access log is off for `return 200` and for us alike.
-    gw = Gateway(http="access_log off;", server="location = /return-200 { default_type application/json;"
-                                                " return 200 '{\"status\":\"ok\"}'; }").start()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(gw, folder)
-            bench.prepare()
-            memory = bench.memory()
-            sandbox = bench.sandbox_memory()
-            for number in range(ROUNDS):
-                bench.round(number)
-                print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
-            report(bench, memory, sandbox)
-    finally:
-        gw.stop()
+    book, begun, facts = Book(), time.monotonic(), machine()
+    with tempfile.TemporaryDirectory(prefix="sbb-", dir="/tmp") as folder:
+        found = {} if OPTIONS.no_peers or not any(issubclass(c, suites_runs.OneLine) for c in classes) else peers.find(book, out)
+        stand = Stand(folder, OPTIONS.quick)
+        try:
+            suites = [c(stand, book, found, 0.1 if OPTIONS.quick else 1.0) for c in classes]
+            for suite in suites:
+                suite.soak_seconds = OPTIONS.seconds
+            suites = prepared(suites, book)
+            say(f"prepared in {time.monotonic() - begun:.0f} s")
+            measure(suites, book)
+        finally:
+            stand.stop()
+    facts["seconds"] = round(time.monotonic() - begun)
+    facts["rounds"] = OPTIONS.rounds
+    facts["quick"] = OPTIONS.quick
+    missed = report.write(out, facts, book, suites)
+    say(f"{facts['seconds']} s; {out}/result.json, result.md")
+    return 1 if OPTIONS.check and (missed or book.failures) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,115 +1,166 @@
 /*
- * spawn.c - what the host's bare command costs: posix_spawn and wait, N times, by
- * C concurrent callers; prints one JSON line as load.c does.
+ * spawn.c - what a bare command costs: posix_spawn and wait, N times, by C
+ * concurrent callers; prints one JSON line as load.c does.
  *
- *   spawn [-c CALLERS] -n COUNT COMMAND [ARGUMENT]...
+ *   spawn [-c CALLERS] [-n COUNT] [-s SECONDS] [-w PAUSE-US] [-i STDIN-FILE] [-a] COMMAND
+ * [ARGUMENT]...
+ *         [";" COMMAND [ARGUMENT]...]
  *
- * The command's stdin and stdout are /dev/null.  A command that fails ends all with 1.
+ * Commands separated by an argument ";" run one after the other and are timed together: what a
+ * shell would do, without the shell.  Ends after COUNT or SECONDS, whichever is first.  Stdin is
+ * /dev/null or the file, stdout /dev/null.  -w: pause after each; -a: print every latency.
+ * A command that fails ends all with 1, and nothing is printed: a broken command is no fast one.
  */
 #include <fcntl.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define COUNT_MAX   100000
-#define CALLERS_MAX 64
+#include "samples.h"
+
+#define COUNT_MAX    1000000
+#define CALLERS_MAX  64
+#define COMMANDS_MAX 4
+#define SECONDS_MAX  600
 
 static struct {
-    char **command;
+    char **commands[COMMANDS_MAX];
+    size_t ncommands;
     long count;
+    int64_t pause_ns, deadline_ns;
+    posix_spawn_file_actions_t quiet;
     atomic_long next;
     atomic_int failed;
-    uint32_t *usec;
-} job;
+    pthread_mutex_t lock; /* of samples */
+    samples_t samples;
+} job = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static int64_t now_ns(void)
+static bool run_once(void)
 {
-    struct timespec t;
+    for (size_t i = 0; i < job.ncommands; i++) {
+        char **argv = job.commands[i];
+        int status = -1;
+        pid_t pid;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+        if (posix_spawnp(&pid, argv[0], &job.quiet, NULL, argv, environ) != 0 ||
+            waitpid(pid, &status, 0) != pid || status != 0)
+            return false;
+    }
+    return true;
 }
 
 static void *caller_main(void *arg)
 {
-    posix_spawn_file_actions_t *quiet = arg;
-    long i;
+    while (atomic_fetch_add(&job.next, 1) < job.count && !atomic_load(&job.failed)) {
+        int64_t begun = now_ns(), ended;
+        bool good;
 
-    while ((i = atomic_fetch_add(&job.next, 1)) < job.count && !atomic_load(&job.failed)) {
-        int64_t begun = now_ns();
-        int status = -1;
-        pid_t pid;
-
-        if (posix_spawnp(&pid, job.command[0], quiet, NULL, job.command, environ) != 0 ||
-            waitpid(pid, &status, 0) != pid || status != 0) {
-            atomic_store(&job.failed, 1);
+        if (begun >= job.deadline_ns)
             break;
-        }
-        job.usec[i] = (uint32_t)((now_ns() - begun) / 1000);
+        good = run_once();
+        ended = now_ns();
+        pthread_mutex_lock(&job.lock);
+        good = good && samples_add(&job.samples, ended - begun);
+        pthread_mutex_unlock(&job.lock);
+        if (!good)
+            atomic_store(&job.failed, 1);
+        if (job.pause_ns > 0)
+            sleep_until(ended + job.pause_ns);
     }
     return NULL;
 }
 
-static int by_value(const void *a, const void *b)
+/* argv without its options: split at ";". */
+static bool take_commands(char **argv)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    while (*argv != NULL) {
+        if (strcmp(*argv, ";") == 0 || job.ncommands == COMMANDS_MAX)
+            return false;
+        job.commands[job.ncommands++] = argv;
+        while (*argv != NULL && strcmp(*argv, ";") != 0)
+            argv++;
+        if (*argv != NULL)
+            *argv++ = NULL;
+    }
+    return job.ncommands > 0;
+}
 
-    return x < y ? -1 : x > y;
+static int usage(void)
+{
+    fprintf(stderr,
+            "usage: spawn [-c CALLERS] [-n COUNT] [-s SECONDS] [-w PAUSE-US] [-i STDIN-FILE]"
+            " [-a] COMMAND [ARGUMENT]... [\";\" COMMAND [ARGUMENT]...]\n");
+    return 2;
+}
+
+static bool run_callers(int callers)
+{
+    pthread_t threads[CALLERS_MAX];
+    int started = 0;
+
+    while (started < callers && pthread_create(&threads[started], NULL, caller_main, NULL) == 0)
+        started++;
+    for (int i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    return started == callers && !atomic_load(&job.failed);
 }
 
 int main(int argc, char **argv)
 {
-    posix_spawn_file_actions_t quiet;
-    pthread_t threads[CALLERS_MAX];
-    int callers = 1, started = 0, opt;
+    const char *input = "/dev/null";
+    int callers = 1, opt;
+    long seconds = SECONDS_MAX;
+    bool all = false, good;
 
-    while ((opt = getopt(argc, argv, "+c:n:")) != -1) {
+    job.count = COUNT_MAX;
+    while ((opt = getopt(argc, argv, "+c:n:s:w:i:a")) != -1) {
         switch (opt) {
         case 'c':
-            callers = (int)strtol(optarg, NULL, 10);
+            callers = (int)argument("-c", optarg, 1, CALLERS_MAX);
             break;
         case 'n':
-            job.count = strtol(optarg, NULL, 10);
+            job.count = argument("-n", optarg, 1, COUNT_MAX);
+            break;
+        case 's':
+            seconds = argument("-s", optarg, 1, SECONDS_MAX);
+            break;
+        case 'w':
+            job.pause_ns = argument("-w", optarg, 0, 10000000) * 1000;
+            break;
+        case 'i':
+            input = optarg;
+            break;
+        case 'a':
+            all = true;
             break;
         default:
-            return 2;
+            return usage();
         }
     }
-    if (optind >= argc || callers < 1 || callers > CALLERS_MAX || job.count < 1 ||
-        job.count > COUNT_MAX) {
-        fprintf(stderr, "usage: spawn [-c CALLERS] -n COUNT COMMAND [ARGUMENT]...\n");
-        return 2;
-    }
-    job.command = argv + optind;
-    job.usec = calloc((size_t)job.count, sizeof(*job.usec));
-    if (job.usec == NULL || posix_spawn_file_actions_init(&quiet) != 0 ||
-        posix_spawn_file_actions_addopen(&quiet, 0, "/dev/null", O_RDONLY, 0) != 0 ||
-        posix_spawn_file_actions_addopen(&quiet, 1, "/dev/null", O_WRONLY, 0) != 0) {
+    if (!take_commands(argv + optind))
+        return usage();
+    if (posix_spawn_file_actions_init(&job.quiet) != 0 ||
+        posix_spawn_file_actions_addopen(&job.quiet, 0, input, O_RDONLY, 0) != 0 ||
+        posix_spawn_file_actions_addopen(&job.quiet, 1, "/dev/null", O_WRONLY, 0) != 0)
         return 1;
-    }
     int64_t begun = now_ns();
-    while (started < callers && pthread_create(&threads[started], NULL, caller_main, &quiet) == 0) {
-        started++;
+    job.deadline_ns = begun + seconds * 1000000000;
+    good = run_callers(callers);
+    double took = (double)(now_ns() - begun) / 1e9;
+    posix_spawn_file_actions_destroy(&job.quiet);
+    if (good) {
+        printf("{\"count\":%zu,\"failed\":0,\"seconds\":%.3f,\"per_second\":%.2f",
+               job.samples.count, took, (double)job.samples.count / took);
+        samples_print(stdout, "", &job.samples, all);
+        puts("}");
+    } else {
+        fprintf(stderr, "spawn: %s failed\n", job.commands[0][0]);
     }
-    for (int i = 0; i < started; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    double seconds = (double)(now_ns() - begun) / 1e9;
-    posix_spawn_file_actions_destroy(&quiet);
-    if (started != callers || atomic_load(&job.failed)) {
-        fprintf(stderr, "spawn: %s failed\n", job.command[0]);
-        return 1;
-    }
-    qsort(job.usec, (size_t)job.count, sizeof(*job.usec), by_value);
-    printf("{\"count\":%ld,\"errors\":0,\"per_second\":%.1f,\"p50_us\":%u,\"p95_us\":%u}\n",
-           job.count, (double)job.count / seconds, job.usec[job.count / 2],
-           job.usec[job.count * 95 / 100]);
-    free(job.usec);
-    return 0;
+    samples_free(&job.samples);
+    return good ? 0 : 1;
 }
