@@ -474,3 +474,37 @@ sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_
         *swept = count;
     return code;
 }
+
+/* SB_ENOTFOUND, which leaves err alone: it is not live, or a worker's. */
+static sb_code_t helper_owned(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_err_t *err)
+{
+    MDB_val k = sb_skey_val(key), val;
+    sb_str_t parts[LIVE_PARTS];
+    uint64_t owner;
+    int rc = mdb_get(txn, b->st->dbi[SB_DBI_LIVE], &k, &val);
+
+    if (rc == MDB_NOTFOUND)
+        return SB_ENOTFOUND;
+    if (rc != 0)
+        return sb_store_fail(b->st, rc, "reading a running execution", err);
+    if (!sb_unpack(&val, SB_KIND_LIVE, parts, LIVE_PARTS) || !sb_num_read(parts[0], &owner))
+        return sb_store_corrupt("the record of a running execution", err);
+    return (int32_t)owner == SB_OWNER_HELPER ? SB_OK : SB_ENOTFOUND;
+}
+
+sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err)
+{
+    char canonical[SB_UUID_LEN + 1];
+    MDB_txn *txn = NULL;
+    sb_skey_t key;
+    sb_code_t code = write_key(tenant, id, &key, canonical, err);
+
+    if (code == SB_OK)
+        code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    code = helper_owned(b, txn, &key, err);
+    if (code == SB_OK)
+        code = interrupt(b, txn, &key, sb_time_now_ms(), err);
+    return sb_batch_op_end(b, txn, code == SB_ENOTFOUND ? SB_OK : code, err);
+}
