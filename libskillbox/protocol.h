@@ -19,6 +19,18 @@
  *           It is parsed inside the sandbox, by the process that becomes the script.
  *           200: SB_H_* headers and the result: one JSON object, fields as in the
  *           contract's 2.1, without execution_id, files_url and logs, first field "status".
+ *   submit  as run, with SB_P_CREATED; the run goes on without the connection.  202 {"status":
+ *           "queued"} once it is on the helper's disk: from then on the helper owes the gateway a
+ *           completion (below), also after a crash.  Idempotent by execution id: one that the
+ *           helper knows is answered 202 and not run again.
+ *   cancel  no STDIN; SB_P_TENANT, SB_P_EXECUTION.  202 {"status":"cancelled"}: its result will
+ *           say so, unless it ends by itself first; {"status":"ended"}: it has, and the result is
+ *           on its way.  404 SB_SLUG_UNKNOWN_EXECUTION.
+ *   attach  no STDIN; SB_P_TENANT, SB_P_EXECUTION, SB_P_OFFSET (bytes of the log to leave out),
+ *           SB_P_FOLLOW (1: until the run's end; 0: what is there).  200: STDERR is the log from
+ *           the offset on, exactly the bytes that will be stored; STDOUT is a line of JSON for
+ *           each state the run enters, {"status":"queued"|"running"}, and at last, the log being
+ *           complete, {"status":"ended"}.  404 SB_SLUG_UNKNOWN_EXECUTION.
  *   intake  STDIN = the upload's body as it came, CONTENT_TYPE its media type
  *           (multipart is taken apart by the intake child).
  *           200: {"digest":hex64,"manifest":{...},"scripts":[{"path","lang"}],
@@ -28,10 +40,18 @@
  *           "tier","runtimes":{lang:"ok"|reason},
  *           "images":[{"name","lang","status":"ok"|reason}],"running","queued",...}
  *
+ * Completion: the helper's HTTP/1.1 POST to the gateway's internal listener (helper.yaml
+ * `completion`, nginx `skillbox_internal`), SB_COMPLETION_PATH and the execution's id.  Facts are in
+ * the SB_H_* headers; the body is the result, one JSON object as `run` answers it, then the log,
+ * SB_H_LOG_LENGTH bytes.  2xx: it is committed, the helper may forget it; anything else, or no
+ * answer: it comes again.  Idempotent by execution id.  A run that lasts is announced by one with
+ * SB_H_STATUS "running" and no body; that comes once and may be lost.
+ *
  * Every refusal is an ordinary answer with `Status: 4xx|5xx` and
- * {"error":slug,"message":text,"details"?:[...]}.  Slugs are the API's, and one
- * of our own, SB_SLUG_UNKNOWN_PACKAGE (404): the helper has no package of that
- * digest; the gateway sends it by `intake` and asks again, once.
+ * {"error":slug,"message":text,"details"?:[...]}.  Slugs are the API's, and two
+ * of our own: SB_SLUG_UNKNOWN_PACKAGE (404), the helper has no package of that
+ * digest, the gateway sends it by `intake` and asks again, once; and
+ * SB_SLUG_UNKNOWN_EXECUTION (404), another helper may have it.
  */
 #ifndef SB_PROTOCOL_H
 #define SB_PROTOCOL_H
@@ -51,11 +71,17 @@
 #define SB_P_MEMORY       "SKILLBOX_MEMORY"    /* bytes */
 #define SB_P_CPU_MILLI    "SKILLBOX_CPU_MILLI" /* thousandths of a core */
 #define SB_P_JOB_LENGTH   "SKILLBOX_JOB_LENGTH"
+#define SB_P_CREATED      "SKILLBOX_CREATED" /* submit: when it was asked for, Unix ms */
+#define SB_P_OFFSET       "SKILLBOX_OFFSET"  /* attach */
+#define SB_P_FOLLOW       "SKILLBOX_FOLLOW"  /* attach: 0 | 1 */
 #define SB_P_CONTENT_TYPE "CONTENT_TYPE"
 
 #define SB_OP_RUN    "run"
 #define SB_OP_INTAKE "intake"
 #define SB_OP_STATUS "status"
+#define SB_OP_SUBMIT "submit"
+#define SB_OP_CANCEL "cancel"
+#define SB_OP_ATTACH "attach"
 
 /* answer headers of `run` */
 #define SB_H_STATUS     "X-Skillbox-Status"     /* success | failed | timeout | cancelled */
@@ -64,7 +90,18 @@
 #define SB_H_QUEUE_USEC "X-Skillbox-Queue-Usec" /* time spent queued */
 #define SB_H_RUN_USEC   "X-Skillbox-Run-Usec"   /* sandbox set-up to the script's end */
 
-#define SB_SLUG_UNKNOWN_PACKAGE "unknown_package"
+/* headers of a completion, beside STATUS, FILES, QUEUE_USEC and RUN_USEC */
+#define SB_H_TENANT     "X-Skillbox-Tenant"
+#define SB_H_SKILL      "X-Skillbox-Skill"
+#define SB_H_VERSION    "X-Skillbox-Version"
+#define SB_H_CREATED    "X-Skillbox-Created"  /* Unix ms, as SB_P_CREATED */
+#define SB_H_FINISHED   "X-Skillbox-Finished" /* Unix ms */
+#define SB_H_LOG_LENGTH "X-Skillbox-Log-Length"
+
+#define SB_COMPLETION_PATH "/completions/" /* behind the location's name; the id follows */
+
+#define SB_SLUG_UNKNOWN_PACKAGE   "unknown_package"
+#define SB_SLUG_UNKNOWN_EXECUTION "unknown_execution"
 
 #define SB_HEARTBEAT_MS   10000
 #define SB_PARAMS_MAX     65536 /* bytes of all PARAMS together */

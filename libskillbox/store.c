@@ -36,7 +36,9 @@ static const char *const dbi_names[SB_DBI_COUNT] = {
     [SB_DBI_KEYIDS] = "keyids",     [SB_DBI_SKILLS] = "skills",
     [SB_DBI_HEADS] = "heads",       [SB_DBI_ORIGINS] = "origins",
     [SB_DBI_PACKAGES] = "packages", [SB_DBI_EXECUTIONS] = "executions",
-    [SB_DBI_LIVE] = "live",
+    [SB_DBI_LIVE] = "live",         [SB_DBI_BYSTATUS] = "bystatus",
+    [SB_DBI_BYSKILL] = "byskill",   [SB_DBI_COUNTS] = "counts",
+    [SB_DBI_IDEMPOTENCY] = "idem",  [SB_DBI_IDEMTIMES] = "idemtimes",
 };
 
 /*

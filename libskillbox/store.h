@@ -136,6 +136,36 @@ typedef struct {
 sb_code_t sb_store_execution_get(sb_store_t *st, const char *tenant, const char *id,
                                  sb_execution_t *out, sb_err_t *err);
 
+typedef struct {
+    const char *tenant;
+    const char *skill;  /* NULL: any */
+    const char *status; /* one of sb_execution_t.status; NULL: any */
+    const char *after;  /* id: only those that are older; NULL: from the newest on */
+    unsigned limit;
+} sb_execution_query_t;
+
+/*
+ * Appends a JSON array, newest first: records without output, logs, files_list and files_url.
+ * next: "" when that is all, else the id to go on after.  With skill and status both a page may
+ * hold fewer than limit and yet not be the last: 10,000 entries are looked at at most.
+ * SB_EINVAL: no such status.
+ */
+sb_code_t sb_store_execution_list(sb_store_t *st, const sb_execution_query_t *q, sb_buf_t *out,
+                                  char next[SB_UUID_LEN + 1], sb_err_t *err);
+bool sb_execution_status_valid(const char *status);
+
+/* ---- idempotency keys (reads) ---- */
+
+typedef struct {
+    char execution[SB_UUID_LEN + 1];
+    unsigned char body[32]; /* SHA-256 */
+    int64_t created_ms;
+} sb_idempotency_t;
+
+/* SB_ENOTFOUND: nobody has used the key.  key: SHA-256 of it. */
+sb_code_t sb_store_idempotency_find(sb_store_t *st, const char *tenant, const unsigned char key[32],
+                                    sb_idempotency_t *out, sb_err_t *err);
+
 /* ---- writes ---- */
 
 /*
@@ -201,9 +231,13 @@ sb_code_t sb_batch_skill_delete(sb_batch_t *b, const char *tenant, const char *n
                                 const char *version, sb_err_t *err);
 
 /*
- * An execution's life: begin (status running), then finish.  owner is the
- * worker's process id: sb_batch_execution_sweep marks what a dead owner left.
+ * An execution's life: begin (status running, or queued), then finish.  owner is the
+ * worker's process id: sb_batch_execution_sweep marks what a dead owner left.  SB_OWNER_HELPER:
+ * a sandbox-helper answers for it and will report its end; then begin may come after a report,
+ * and changes nothing.
  */
+#define SB_OWNER_HELPER (-1)
+
 typedef struct {
     const char *tenant;
     const char *id;
@@ -211,12 +245,17 @@ typedef struct {
     const char *version;
     int64_t created_ms;
     int32_t owner;
+    bool queued;
 } sb_execution_begin_t;
 sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err);
+/* A queued one runs (made when it is not there yet); one that runs or has ended stays as it is.
+ * owner and queued are not looked at. */
+sb_code_t sb_batch_execution_running(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err);
 
 typedef struct {
     const char *tenant;
     const char *id;
+    const char *skill;  /* for the lists; NULL: what begin said */
     const char *status; /* success | failed | timeout | cancelled */
     const char *result; /* the helper's result object, compact: {"status":...}; the record becomes
                            {"execution_id":"<id>", + result without its '{', with "created_at" and
@@ -236,5 +275,48 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *
  * "interrupted". At most 10,000 in a call.  swept may be NULL. */
 sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept,
                                    sb_err_t *err);
+
+/* One that a helper answers for, and that no helper has: it becomes failed with error "interrupted".
+ * Any other stays as it is. */
+sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
+
+/* One that has ended; *files (may be NULL): how many its archive holds, the archive is the caller's
+ * to remove.  SB_ENOTFOUND; SB_ECONFLICT: it is live. */
+sb_code_t sb_batch_execution_delete(sb_batch_t *b, const char *tenant, const char *id,
+                                    uint32_t *files, sb_err_t *err);
+
+/*
+ * Retention: removes ended executions of one tenant after another.  The state begins as zeroes and
+ * is carried from call to call; a call removes at most `max` and looks at one tenant.
+ */
+typedef struct {
+    int64_t before_ms; /* created before; 0: of any age stay */
+    uint64_t keep;     /* the newest a tenant keeps; 0: any number */
+    unsigned max;
+    char tenant[SB_TENANT_MAX + 1]; /* state: whose turn it was last */
+    bool again;                     /* state: it has more */
+    bool round;                     /* out: all tenants have had their turn */
+    unsigned removed;               /* out */
+    sb_buf_t archives;              /* out: ids, NUL-terminated, whose archives are to be removed;
+                                       the caller clears and frees it */
+} sb_retention_t;
+sb_code_t sb_batch_execution_retain(sb_batch_t *b, sb_retention_t *r, sb_err_t *err);
+
+/* Has any tenant an execution of that id with an archive?  SB_ENOTFOUND when not. */
+sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, sb_err_t *err);
+
+/*
+ * Takes a key for an execution.  SB_ECONFLICT: it was taken since it was looked for (*taken says
+ * for what).
+ */
+sb_code_t sb_batch_idempotency_put(sb_batch_t *b, const char *tenant, const unsigned char key[32],
+                                   const sb_idempotency_t *put, sb_idempotency_t *taken,
+                                   sb_err_t *err);
+/* Gives it back, when it still stands for that execution. */
+sb_code_t sb_batch_idempotency_remove(sb_batch_t *b, const char *tenant,
+                                      const unsigned char key[32], const char *execution,
+                                      sb_err_t *err);
+/* Forgets at most max keys that were taken before before_ms. */
+sb_code_t sb_batch_idempotency_sweep(sb_batch_t *b, int64_t before_ms, unsigned max, sb_err_t *err);
 
 #endif

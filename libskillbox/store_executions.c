@@ -24,23 +24,17 @@
 
 #include "names.h"
 
-#define EXEC_PARTS    5
+#define EXEC_PARTS    7
 #define LIVE_PARTS    2
 #define LIVE_KEY_MAX  (SB_TENANT_MAX + 1 + 16)
 #define SWEEP_MAX     10000 /* in one operation; the rest waits for the next */
+#define ELEMENT_MAX   (64 * SB_KIB)
 #define JSON_MAX      (SB_RESULT_MAX + 4096)
-#define RUNNING_START ",\"status\":\"running\",\"error\":null"
+#define LIVE_START(s) ",\"status\":\"" s "\",\"error\":null"
+#define RUNNING_START LIVE_START("running")
+#define QUEUED_START  LIVE_START("queued")
 
-/* An execution's value, taken apart. */
-typedef struct {
-    sb_str_t status;
-    uint64_t files;
-    uint64_t created_ms;
-    sb_str_t json;
-    sb_str_t logs;
-} exec_value_t;
-
-static bool unpack_exec(const MDB_val *val, exec_value_t *out)
+bool sb_exec_unpack(const MDB_val *val, sb_exec_value_t *out)
 {
     sb_str_t parts[EXEC_PARTS];
 
@@ -48,12 +42,14 @@ static bool unpack_exec(const MDB_val *val, exec_value_t *out)
         !sb_num_read(parts[1], &out->files) || !sb_num_read(parts[2], &out->created_ms))
         return false;
     out->status = parts[0];
-    out->json = parts[3];
-    out->logs = parts[4];
+    out->element = parts[3];
+    out->skill = parts[4];
+    out->json = parts[5];
+    out->logs = parts[6];
     return out->files <= UINT32_MAX && out->json.len > SB_EXECUTION_SPLICE_AT;
 }
 
-static bool exec_key(sb_skey_t *key, const char *tenant, const unsigned char id[16])
+bool sb_exec_key(sb_skey_t *key, const char *tenant, const unsigned char id[16])
 {
     return sb_skey(key, tenant, "", NULL, NULL) && sb_skey_add(key, id, 16);
 }
@@ -69,14 +65,14 @@ static sb_code_t read_exec(sb_store_t *st, const sb_skey_t *key, sb_execution_t 
 {
     sb_str_t *const keep[] = {&out->status, &out->json, &out->logs};
     MDB_val k = sb_skey_val(key), val;
-    exec_value_t value = {0};
+    sb_exec_value_t value = {0};
     int rc = mdb_get(st->read, st->dbi[SB_DBI_EXECUTIONS], &k, &val);
 
     if (rc == MDB_NOTFOUND)
         return not_found(err);
     if (rc != 0)
         return sb_store_fail(st, rc, "reading an execution", err);
-    if (!unpack_exec(&val, &value))
+    if (!sb_exec_unpack(&val, &value))
         return sb_store_corrupt("the record of an execution", err);
     out->status = value.status;
     out->json = value.json;
@@ -92,7 +88,7 @@ sb_code_t sb_store_execution_get(sb_store_t *st, const char *tenant, const char 
     sb_skey_t key;
     sb_code_t code;
 
-    if (!sb_uuid_parse(id, strlen(id), binary) || !exec_key(&key, tenant, binary))
+    if (!sb_uuid_parse(id, strlen(id), binary) || !sb_exec_key(&key, tenant, binary))
         return not_found(err);
     code = sb_store_read_begin(st, err);
     if (code != SB_OK)
@@ -140,6 +136,8 @@ static bool owner_is_gone(const sweeper_t *who, int32_t owner, uint64_t ticks, i
 {
     uint64_t now_ticks;
 
+    if (owner == SB_OWNER_HELPER)
+        return false;
     if (owner <= 0 || (kill(owner, 0) != 0 && errno == ESRCH))
         return true;
     if (owner == who->self && created_ms < who->started_ms)
@@ -150,17 +148,53 @@ static bool owner_is_gone(const sweeper_t *who, int32_t owner, uint64_t ticks, i
 
 /* ---- writes ---- */
 
+sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec_value_t *value,
+                       sb_err_t *err)
+{
+    MDB_val k = sb_skey_val(key), val;
+    int rc = mdb_get(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, &val);
+
+    if (rc == MDB_NOTFOUND)
+        return SB_ENOTFOUND;
+    if (rc != 0)
+        return sb_store_fail(b->st, rc, "reading an execution", err);
+    return sb_exec_unpack(&val, value) ? SB_OK : sb_store_corrupt("the record of an execution", err);
+}
+
+/* With its indexes.  skill NULL: as it was. */
 static sb_code_t write_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *status,
-                            uint32_t files, int64_t created_ms, sb_str_t json, sb_str_t logs,
-                            sb_err_t *err)
+                            const char *skill, uint32_t files, int64_t created_ms, sb_str_t json,
+                            sb_str_t logs, sb_err_t *err)
 {
     sb_num_t nfiles = sb_num(files), created = sb_num((uint64_t)created_ms);
-    sb_str_t parts[EXEC_PARTS] = {sb_str_of(status, strlen(status)), sb_num_part(&nfiles),
-                                  sb_num_part(&created), json, logs};
+    sb_buf_t element = SB_BUF_INIT(ELEMENT_MAX);
+    char old_skill[SB_NAME_MAX + 1] = "";
+    sb_exec_value_t before = {0}, after = {.status = sb_str_of(status, strlen(status))};
+    sb_code_t code = sb_exec_get(b, txn, key, &before, err);
+    bool there = code == SB_OK;
+
+    if (code != SB_OK && code != SB_ENOTFOUND)
+        return code;
+    if (there && !sb_str_copy(before.skill, old_skill, sizeof(old_skill)))
+        return sb_store_corrupt("the record of an execution", err);
+    if (skill == NULL)
+        skill = old_skill; /* a copy: what the transaction writes may move what it has read */
+    after.skill = sb_str_of(skill, strlen(skill));
+    code = sb_exec_index(b, txn, key, there ? &before : NULL, &after, err);
+    if (code != SB_OK)
+        return code;
+    sb_exec_element(json, &element);
+    if (!sb_buf_ok(&element))
+        sb_buf_clear(&element);
+    sb_str_t parts[EXEC_PARTS] = {after.status,        sb_num_part(&nfiles),
+                                  sb_num_part(&created), sb_str_of(element.data, element.len),
+                                  after.skill,         json,
+                                  logs};
     MDB_val k = sb_skey_val(key);
     int rc =
         sb_pack_put(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, SB_KIND_EXECUTION, parts, EXEC_PARTS);
 
+    sb_buf_free(&element);
     return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "writing an execution", err);
 }
 
@@ -172,7 +206,7 @@ static void add_time(sb_buf_t *json, const char *name, int64_t ms)
     sb_json_key_str(json, name, when);
 }
 
-static sb_code_t put_running(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
+static sb_code_t put_live(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
                              const sb_execution_begin_t *e, sb_err_t *err)
 {
     sb_num_t owner = sb_num((uint64_t)e->owner), ticks = sb_num(start_ticks(e->owner));
@@ -184,7 +218,7 @@ static sb_code_t put_running(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, 
 
     sb_buf_str(&json, "{\"execution_id\":\"");
     sb_buf_str(&json, id);
-    sb_buf_str(&json, "\"" RUNNING_START);
+    sb_buf_str(&json, e->queued ? "\"" QUEUED_START : "\"" RUNNING_START);
     sb_json_key_str(&json, "skill_name", e->skill);
     sb_json_key_str(&json, "skill_version", e->version);
     add_time(&json, "created_at", e->created_ms);
@@ -193,8 +227,8 @@ static sb_code_t put_running(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, 
         sb_buf_free(&json);
         return sb_err_errno(err, ENOMEM, "store: beginning an execution");
     }
-    code = write_exec(b, txn, key, "running", 0, e->created_ms, sb_str_of(json.data, json.len),
-                      sb_str_of("", 0), err);
+    code = write_exec(b, txn, key, e->queued ? "queued" : "running", e->skill, 0, e->created_ms,
+                      sb_str_of(json.data, json.len), sb_str_of("", 0), err);
     sb_buf_free(&json);
     if (code != SB_OK)
         return code;
@@ -210,30 +244,16 @@ static sb_code_t write_key(const char *tenant, const char *id, sb_skey_t *key,
 
     if (!sb_tenant_valid(tenant, strlen(tenant)))
         return sb_err_set(err, SB_EINVAL, "the tenant's id is not valid");
-    if (!sb_uuid_parse(id, strlen(id), binary) || !exec_key(key, tenant, binary))
+    if (!sb_uuid_parse(id, strlen(id), binary) || !sb_exec_key(key, tenant, binary))
         return sb_err_set(err, SB_EINVAL, "the execution's id is not a UUID");
     sb_uuid_format(binary, canonical);
     return SB_OK;
 }
 
-/* SB_ENOTFOUND leaves err alone. */
-static sb_code_t get_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, exec_value_t *value,
-                          sb_err_t *err)
-{
-    MDB_val k = sb_skey_val(key), val;
-    int rc = mdb_get(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, &val);
-
-    if (rc == MDB_NOTFOUND)
-        return SB_ENOTFOUND;
-    if (rc != 0)
-        return sb_store_fail(b->st, rc, "reading an execution", err);
-    return unpack_exec(&val, value) ? SB_OK : sb_store_corrupt("the record of an execution", err);
-}
-
 sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err)
 {
     char id[SB_UUID_LEN + 1];
-    exec_value_t value = {0};
+    sb_exec_value_t value = {0};
     sb_skey_t key;
     MDB_txn *txn = NULL;
     sb_code_t code = write_key(e->tenant, e->id, &key, id, err);
@@ -242,17 +262,43 @@ sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e,
         code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
-    code = get_exec(b, txn, &key, &value, err);
-    if (code == SB_OK)
+    code = sb_exec_get(b, txn, &key, &value, err);
+    if (code == SB_OK && e->owner != SB_OWNER_HELPER)
         code = sb_err_set(err, SB_ECONFLICT, "an execution with this id exists");
     else if (code == SB_ENOTFOUND)
-        code = put_running(b, txn, &key, id, e, err);
+        code = put_live(b, txn, &key, id, e, err);
     return sb_batch_op_end(b, txn, code, err);
 }
 
-static bool is_running(sb_str_t status)
+static bool is_text(sb_str_t s, const char *text)
 {
-    return status.len == 7 && memcmp(status.data, "running", 7) == 0;
+    return s.len == strlen(text) && memcmp(s.data, text, s.len) == 0;
+}
+
+bool sb_exec_is_live(sb_str_t status)
+{
+    return is_text(status, "running") || is_text(status, "queued");
+}
+
+sb_code_t sb_batch_execution_running(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err)
+{
+    sb_execution_begin_t running = *e;
+    char id[SB_UUID_LEN + 1];
+    sb_exec_value_t value = {0};
+    sb_skey_t key;
+    MDB_txn *txn = NULL;
+    sb_code_t code = write_key(e->tenant, e->id, &key, id, err);
+
+    running.owner = SB_OWNER_HELPER;
+    running.queued = false;
+    if (code == SB_OK)
+        code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    code = sb_exec_get(b, txn, &key, &value, err);
+    if (code == SB_ENOTFOUND || (code == SB_OK && is_text(value.status, "queued")))
+        code = put_live(b, txn, &key, id, &running, err);
+    return sb_batch_op_end(b, txn, code, err);
 }
 
 static bool is_final(const char *status)
@@ -302,7 +348,7 @@ static sb_code_t put_finished(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
         sb_buf_free(&json);
         return sb_err_errno(err, ENOMEM, "store: finishing an execution");
     }
-    code = write_exec(b, txn, key, e->status, e->files, e->created_ms,
+    code = write_exec(b, txn, key, e->status, e->skill, e->files, e->created_ms,
                       sb_str_of(json.data, json.len), sb_str_of(e->logs, e->logs_len), err);
     sb_buf_free(&json);
     return code == SB_OK ? unlist(b, txn, key, err) : code;
@@ -311,7 +357,7 @@ static sb_code_t put_finished(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
 sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err)
 {
     char id[SB_UUID_LEN + 1];
-    exec_value_t value = {0};
+    sb_exec_value_t value = {0};
     sb_skey_t key;
     MDB_txn *txn = NULL;
     sb_code_t code = check_finish(e, err);
@@ -322,8 +368,8 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *
         code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
-    code = get_exec(b, txn, &key, &value, err);
-    if (code == SB_ENOTFOUND || (code == SB_OK && is_running(value.status)))
+    code = sb_exec_get(b, txn, &key, &value, err);
+    if (code == SB_ENOTFOUND || (code == SB_OK && sb_exec_is_live(value.status)))
         code = put_finished(b, txn, &key, id, e, err);
     return sb_batch_op_end(b, txn, code, err);
 }
@@ -344,13 +390,13 @@ static sb_code_t collect_gone(sb_batch_t *b, MDB_txn *txn, const sweeper_t *who,
          rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
         unsigned char slot[LIVE_KEY_MAX + 1] = {0};
         sb_str_t parts[LIVE_PARTS];
-        exec_value_t value = {0};
+        sb_exec_value_t value = {0};
         uint64_t owner, ticks;
         sb_skey_t k = {.len = 0};
 
         if (key.mv_size > LIVE_KEY_MAX || !sb_skey_add(&k, key.mv_data, key.mv_size) ||
             !sb_unpack(&val, SB_KIND_LIVE, parts, LIVE_PARTS) || !sb_num_read(parts[0], &owner) ||
-            !sb_num_read(parts[1], &ticks) || get_exec(b, txn, &k, &value, NULL) != SB_OK) {
+            !sb_num_read(parts[1], &ticks) || sb_exec_get(b, txn, &k, &value, NULL) != SB_OK) {
             rc = MDB_CORRUPTED;
             break;
         }
@@ -371,16 +417,19 @@ static sb_code_t collect_gone(sb_batch_t *b, MDB_txn *txn, const sweeper_t *who,
 static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, int64_t now,
                            sb_err_t *err)
 {
-    const size_t head = SB_EXECUTION_SPLICE_AT - 1, start = sizeof(RUNNING_START) - 1;
+    const size_t head = SB_EXECUTION_SPLICE_AT - 1;
     sb_buf_t json = SB_BUF_INIT(JSON_MAX);
-    exec_value_t value = {0};
-    sb_code_t code = get_exec(b, txn, key, &value, err);
+    sb_exec_value_t value = {0};
+    sb_code_t code = sb_exec_get(b, txn, key, &value, err);
     int64_t created;
 
     if (code != SB_OK)
         return code;
-    if (!is_running(value.status) || value.json.len < head + start + 1 ||
-        memcmp(value.json.data + head, RUNNING_START, start) != 0)
+    const char *live = is_text(value.status, "queued") ? QUEUED_START : RUNNING_START;
+    size_t start = strlen(live);
+
+    if (!sb_exec_is_live(value.status) || value.json.len < head + start + 1 ||
+        memcmp(value.json.data + head, live, start) != 0)
         return sb_store_corrupt("the record of a running execution", err);
     created = (int64_t)value.created_ms;
     sb_buf_add(&json, value.json.data, head);
@@ -391,7 +440,7 @@ static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, in
     add_time(&json, "finished_at", now);
     sb_buf_char(&json, '}');
     if (sb_buf_ok(&json))
-        code = write_exec(b, txn, key, "failed", 0, created, sb_str_of(json.data, json.len),
+        code = write_exec(b, txn, key, "failed", NULL, 0, created, sb_str_of(json.data, json.len),
                           sb_str_of("", 0), err);
     else
         code = sb_err_errno(err, ENOMEM, "store: ending an execution");
@@ -424,4 +473,38 @@ sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_
     if (code == SB_OK && swept != NULL)
         *swept = count;
     return code;
+}
+
+/* SB_ENOTFOUND, which leaves err alone: it is not live, or a worker's. */
+static sb_code_t helper_owned(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_err_t *err)
+{
+    MDB_val k = sb_skey_val(key), val;
+    sb_str_t parts[LIVE_PARTS];
+    uint64_t owner;
+    int rc = mdb_get(txn, b->st->dbi[SB_DBI_LIVE], &k, &val);
+
+    if (rc == MDB_NOTFOUND)
+        return SB_ENOTFOUND;
+    if (rc != 0)
+        return sb_store_fail(b->st, rc, "reading a running execution", err);
+    if (!sb_unpack(&val, SB_KIND_LIVE, parts, LIVE_PARTS) || !sb_num_read(parts[0], &owner))
+        return sb_store_corrupt("the record of a running execution", err);
+    return (int32_t)owner == SB_OWNER_HELPER ? SB_OK : SB_ENOTFOUND;
+}
+
+sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err)
+{
+    char canonical[SB_UUID_LEN + 1];
+    MDB_txn *txn = NULL;
+    sb_skey_t key;
+    sb_code_t code = write_key(tenant, id, &key, canonical, err);
+
+    if (code == SB_OK)
+        code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    code = helper_owned(b, txn, &key, err);
+    if (code == SB_OK)
+        code = interrupt(b, txn, &key, sb_time_now_ms(), err);
+    return sb_batch_op_end(b, txn, code == SB_ENOTFOUND ? SB_OK : code, err);
 }

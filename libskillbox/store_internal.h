@@ -8,6 +8,9 @@
  *   store_heads.c       what `latest` means
  *   store_catalog.c     lists of skills and versions
  *   store_executions.c  executions
+ *   store_lists.c       their indexes and lists
+ *   store_retention.c   their removal
+ *   store_idempotency.c idempotency keys
  *
  * Key bytes: fields in a fixed order, a NUL between two (no field can hold one),
  * numbers big-endian; all bounded below LMDB's 511.
@@ -23,8 +26,16 @@
  *   origins     tenant, name, origin,       version, as it is: the one that this digest got when it
  *               digest                      was uploaded as version `origin`
  *   packages    digest                      media type, number of skill records with this digest
- *   executions  tenant, 16 bytes of id      status, files, created, JSON, logs
+ *   executions  tenant, 16 bytes of id      status, files, created, list element, skill, JSON, logs
  *   live        tenant, 16 bytes of id      owner, its start in clock ticks since boot
+ *   bystatus    tenant, a letter for the    nothing
+ *               status, 16 bytes of id
+ *   byskill     tenant, skill, 16 bytes     that letter
+ *               of id
+ *   counts      tenant                      u64: executions it has
+ *   idem        tenant, SHA-256 of the key  16 bytes of execution id, SHA-256 of the body, created
+ *   idemtimes   created (u64), then the     nothing
+ *               key of idem
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -48,6 +59,11 @@ enum {
     SB_DBI_PACKAGES,
     SB_DBI_EXECUTIONS,
     SB_DBI_LIVE,
+    SB_DBI_BYSTATUS,
+    SB_DBI_BYSKILL,
+    SB_DBI_COUNTS,
+    SB_DBI_IDEMPOTENCY,
+    SB_DBI_IDEMTIMES,
     SB_DBI_COUNT,
 };
 
@@ -112,6 +128,7 @@ enum {
     SB_KIND_PACKAGE,
     SB_KIND_EXECUTION,
     SB_KIND_LIVE,
+    SB_KIND_IDEMPOTENCY,
     SB_KIND_PIN = 20 /* a head that somebody set */
 };
 
@@ -190,6 +207,35 @@ sb_code_t sb_head_raise(sb_batch_t *b, MDB_txn *txn, const char *tenant, const c
 /* Versions were deleted: what is the latest of those that are left? */
 sb_code_t sb_head_lower(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
                         sb_err_t *err);
+/* ---- store_executions.c ---- */
+
+/* An execution's value, taken apart. */
+typedef struct {
+    sb_str_t status;
+    uint64_t files;
+    uint64_t created_ms;
+    sb_str_t element; /* of the list */
+    sb_str_t skill;
+    sb_str_t json;
+    sb_str_t logs;
+} sb_exec_value_t;
+
+bool sb_exec_unpack(const MDB_val *val, sb_exec_value_t *out);
+bool sb_exec_key(sb_skey_t *key, const char *tenant, const unsigned char id[16]);
+/* SB_ENOTFOUND leaves err alone. */
+sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec_value_t *value,
+                      sb_err_t *err);
+/* queued or running */
+bool sb_exec_is_live(sb_str_t status);
+
+/* ---- store_lists.c ---- */
+
+/* Indexes follow a record: before is what was there (NULL: nothing), after what is (NULL: nothing).
+ */
+sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
+                        const sb_exec_value_t *before, const sb_exec_value_t *after, sb_err_t *err);
+/* The element of the list: the record without its large members, appended. */
+void sb_exec_element(sb_str_t json, sb_buf_t *out);
 
 /* ---- store_packages.c ---- */
 

@@ -9,6 +9,8 @@
  *     _input       arguments and small bodies
  *     _job         the body of POST /v1/executions (no nginx in it)
  *     _record      an execution's record
+ *     _executions  _async  _completion  those of executions that live on their
+ *                  own (ngx_http_skillbox_async.h)
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
  *     _auth  _variables  _errors
@@ -81,9 +83,12 @@ typedef struct {
 
     ngx_http_upstream_conf_t      upstream;
     ngx_http_upstream_conf_t      probe;       /* the same, short of time */
+    ngx_http_upstream_conf_t      ask;         /* probe, of all helpers */
+    ngx_http_upstream_conf_t      attach;      /* upstream, the same */
 
     ngx_str_t                     prefix;      /* what stands before /v1 */
     ngx_array_t                  *error_pages; /* as nginx merged them */
+    ngx_array_t                  *internal;    /* of uid_t: who completes */
     ngx_http_skillbox_ready_t    *ready;
 } ngx_http_skillbox_loc_conf_t;
 
@@ -241,6 +246,7 @@ typedef struct {
     char                         *script;
     char                         *module;
     int64_t                       timeout_ms;  /* 0: as the skill says */
+    ngx_uint_t                    async;       /* unsigned  async:1; */
     sb_buf_t                      data;        /* job JSON, then input JSON */
     size_t                        job_len;
 } ngx_http_skillbox_job_t;
@@ -274,6 +280,7 @@ typedef struct {
     unsigned                      begun:1;      /* begin was posted */
     unsigned                      ended:1;      /* finish was posted */
     unsigned                      package_sent:1;
+    unsigned                      async:1;      /* answered when accepted */
 } ngx_http_skillbox_run_t;
 
 
@@ -327,10 +334,6 @@ ngx_int_t ngx_http_skillbox_set_etag(ngx_http_request_t *r, const char *data,
 /* 200 with an ETag of the content; 304 when the client has it */
 ngx_int_t ngx_http_skillbox_send_list(ngx_http_request_t *r, sb_buf_t *body);
 ngx_int_t ngx_http_skillbox_skill_delete(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx);
-ngx_int_t ngx_http_skillbox_execution_get(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx);
-ngx_int_t ngx_http_skillbox_execution_logs(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 
 

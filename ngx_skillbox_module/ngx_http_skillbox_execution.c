@@ -1,11 +1,14 @@
 
 /*
- * POST /v1/executions, synchronous.
+ * POST /v1/executions.
  *
  *     execute -> body -> (parse, in a thread when large) -> parsed -> resolve
  *     -> hand_over: (helper: run)  + (store: begin, nobody waits)
  *        unknown package -> (helper: intake of the stored file) -> hand_over
  *     -> run_done -> (store: finish) -> the answer
+ *
+ * An asynchronous one is handed over by "submit", and answered by _async.c as
+ * soon as the helper has accepted it.
  *
  * _record.c writes the records.  From begin on, whatever ends the request ends
  * its record: abandon() writes "cancelled" when the client hung up; a worker's
@@ -13,7 +16,7 @@
  */
 
 
-#include "ngx_http_skillbox.h"
+#include "ngx_http_skillbox_async.h"
 
 
 #define NGX_HTTP_SKILLBOX_NO_ENTRYPOINT                                       \
@@ -74,24 +77,10 @@ ngx_int_t
 ngx_http_skillbox_execute(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
 {
     ngx_int_t                      rc;
-    ngx_table_elt_t               *h;
     ngx_http_skillbox_run_t       *run;
     ngx_http_skillbox_loc_conf_t  *slcf;
 
     slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
-
-    for (h = ngx_http_skillbox_find_header(r, "prefer", NULL);
-         h;
-         h = ngx_http_skillbox_find_header(r, "prefer", h))
-    {
-        if (ngx_strlcasestrn(h->value.data, h->value.data + h->value.len,
-                             (u_char *) "respond-async", 13 - 1))
-        {
-            return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
-                                           "Asynchronous runs are not "
-                                           "supported by this release.");
-        }
-    }
 
     if (r->headers_in.content_length_n > slcf->max_input) {
         return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
@@ -103,6 +92,8 @@ ngx_http_skillbox_execute(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
     if (run == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+
+    run->async = ngx_http_skillbox_async_preferred(r);
 
     ctx->data = run;
     ctx->abandon = ngx_http_skillbox_run_abandon;
@@ -317,6 +308,10 @@ ngx_http_skillbox_parse_done(ngx_http_request_t *r,
     } else {
         run->job = parse->job;
         ngx_memzero(&parse->job, sizeof(ngx_http_skillbox_job_t));
+
+        if (run->job.async) {
+            run->async = 1;
+        }
 
         rc = ngx_http_skillbox_resolve(r, ctx, run);
 
@@ -545,7 +540,8 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
         ctx->execution.len = SB_UUID_LEN;
     }
 
-    call = ngx_http_skillbox_call_create(r, ctx, SB_OP_RUN);
+    call = ngx_http_skillbox_call_create(r, ctx, run->async ? SB_OP_SUBMIT
+                                                            : SB_OP_RUN);
     if (call == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -570,7 +566,10 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_skillbox_record_begin(r, ctx, run) != NGX_OK) {
+    if (run->async) {
+        ngx_http_skillbox_call_number(call, SB_P_CREATED, run->created_ms);
+
+    } else if (ngx_http_skillbox_record_begin(r, ctx, run) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -595,8 +594,13 @@ ngx_http_skillbox_run_done(ngx_http_request_t *r,
     ctx = ngx_http_skillbox_get_ctx(r);
     run = ctx->data;
 
-    if (call->rc == NGX_OK && call->status == NGX_HTTP_OK) {
+    if (!run->async && call->rc == NGX_OK && call->status == NGX_HTTP_OK) {
         rc = ngx_http_skillbox_record_finish(r, ctx, run, call);
+
+    } else if (run->async && call->rc == NGX_OK
+               && call->status == NGX_HTTP_ACCEPTED)
+    {
+        rc = ngx_http_skillbox_async_accepted(r, ctx, run);
 
     } else if (!run->package_sent
                && ngx_http_skillbox_call_refused(call,

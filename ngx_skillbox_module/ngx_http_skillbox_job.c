@@ -114,7 +114,8 @@ static sb_code_t
 ngx_http_skillbox_job_fields(json_t *root, ngx_http_skillbox_job_t *job,
     sb_err_t *err)
 {
-    sb_code_t  code;
+    json_t     *async;
+    sb_code_t   code;
 
     if (!json_is_object(root)) {
         return sb_err_set(err, SB_EINVAL, "The body must be a JSON object.");
@@ -152,6 +153,14 @@ ngx_http_skillbox_job_fields(json_t *root, ngx_http_skillbox_job_t *job,
                           "\"module\" must be a Python module's name.");
     }
 
+    async = json_object_get(root, "async");
+
+    if (async && !json_is_null(async) && !json_is_boolean(async)) {
+        return sb_err_set(err, SB_EINVAL, "\"async\" must be a boolean.");
+    }
+
+    job->async = json_is_true(async);
+
     return ngx_http_skillbox_job_timeout(root, job, err);
 }
 
@@ -161,11 +170,10 @@ ngx_http_skillbox_job_fields(json_t *root, ngx_http_skillbox_job_t *job,
 static sb_code_t
 ngx_http_skillbox_job_unsupported(json_t *root, sb_err_t *err)
 {
-    json_t  *session, *inputs, *async;
+    json_t  *session, *inputs;
 
     session = json_object_get(root, "session_id");
     inputs = json_object_get(root, "input_files");
-    async = json_object_get(root, "async");
 
     if (session && !json_is_null(session)) {
 
@@ -189,18 +197,6 @@ ngx_http_skillbox_job_unsupported(json_t *root, sb_err_t *err)
 
         if (json_array_size(inputs)) {
             return sb_err_set(err, SB_EINVAL, "\"input_files\" is not "
-                              "supported by this release.");
-        }
-    }
-
-    if (async && !json_is_null(async)) {
-
-        if (!json_is_boolean(async)) {
-            return sb_err_set(err, SB_EINVAL, "\"async\" must be a boolean.");
-        }
-
-        if (json_is_true(async)) {
-            return sb_err_set(err, SB_EINVAL, "Asynchronous runs are not "
                               "supported by this release.");
         }
     }

@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_http_skillbox.h"
+#include "ngx_http_skillbox_async.h"
 
 
 static ngx_int_t ngx_http_skillbox_preconfiguration(ngx_conf_t *cf);
@@ -21,6 +21,7 @@ static char *ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static void ngx_http_skillbox_merge_upstream(ngx_conf_t *cf,
     ngx_http_upstream_conf_t *conf, ngx_http_upstream_conf_t *prev);
+static void ngx_http_skillbox_ask_all(ngx_http_upstream_conf_t *conf);
 static char *ngx_http_skillbox_check_loc_conf(ngx_conf_t *cf,
     ngx_http_skillbox_loc_conf_t *conf);
 static void ngx_http_skillbox_set_prefix(ngx_http_skillbox_loc_conf_t *conf,
@@ -107,6 +108,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
     { ngx_string("skillbox_sign_key"),
       NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE2,
       ngx_http_skillbox_set_sign_key,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("skillbox_internal"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_ANY,
+      ngx_http_skillbox_set_internal,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -434,6 +442,10 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         }
     }
 
+    if (conf->internal) {
+        return ngx_http_skillbox_internal_conf(cf, conf);
+    }
+
     if (!conf->enable) {
         return NGX_CONF_OK;
     }
@@ -453,6 +465,13 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     conf->probe.connect_timeout = ngx_min(conf->probe.connect_timeout, 5000);
     conf->probe.send_timeout = ngx_min(conf->probe.send_timeout, 5000);
     conf->probe.read_timeout = ngx_min(conf->probe.read_timeout, 5000);
+
+    /* an execution is at one of the helpers: the others say 404 */
+
+    conf->ask = conf->probe;
+    conf->attach = conf->upstream;
+    ngx_http_skillbox_ask_all(&conf->ask);
+    ngx_http_skillbox_ask_all(&conf->attach);
 
     conf->ready = ngx_http_skillbox_create_ready(cf);
     if (conf->ready == NULL) {
@@ -489,6 +508,17 @@ ngx_http_skillbox_merge_upstream(ngx_conf_t *cf,
     if (conf->next_upstream & NGX_HTTP_UPSTREAM_FT_OFF) {
         conf->next_upstream = NGX_CONF_BITMASK_SET|NGX_HTTP_UPSTREAM_FT_OFF;
     }
+}
+
+
+static void
+ngx_http_skillbox_ask_all(ngx_http_upstream_conf_t *conf)
+{
+    conf->next_upstream &= ~NGX_HTTP_UPSTREAM_FT_OFF;
+    conf->next_upstream |= NGX_HTTP_UPSTREAM_FT_ERROR
+                           |NGX_HTTP_UPSTREAM_FT_TIMEOUT
+                           |NGX_HTTP_UPSTREAM_FT_HTTP_404;
+    conf->next_upstream_tries = 0;
 }
 
 

@@ -28,6 +28,7 @@ typedef struct {
     ngx_http_skillbox_op_t        op;
     char                          tenant[SB_TENANT_MAX + 1];
     char                          id[SB_UUID_LEN + 1];
+    char                          skill[SB_NAME_MAX + 1];
     char                          status[16];
     sb_buf_t                      out;          /* header block, result */
     size_t                        result;       /* where that begins */
@@ -307,6 +308,7 @@ ngx_http_skillbox_finish_create(ngx_http_skillbox_ctx_t *ctx,
 
     ngx_memcpy(f->tenant, ctx->key.tenant, sizeof(f->tenant));
     ngx_memcpy(f->id, run->id, sizeof(f->id));
+    ngx_memcpy(f->skill, ctx->skill.data, ctx->skill.len);
     ngx_memcpy(f->status, status, len);
     f->created_ms = run->created_ms;
     f->finished_ms = sb_time_now_ms();
@@ -409,6 +411,7 @@ ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
 
     e.tenant = f->tenant;
     e.id = f->id;
+    e.skill = f->skill;
     e.status = f->status;
     e.result = f->out.data + f->result;
     e.result_len = f->out.len - f->result;

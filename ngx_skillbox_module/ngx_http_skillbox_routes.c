@@ -9,7 +9,7 @@
  */
 
 
-#include "ngx_http_skillbox.h"
+#include "ngx_http_skillbox_async.h"
 
 
 #define NGX_HTTP_SKILLBOX_READY_FRESH  1000   /* ms an answer is used again */
@@ -67,11 +67,13 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
       { { NGX_HTTP_GET, ngx_http_skillbox_skill_get },
         { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },
 
-    { "/v1/executions", 0, "POST",
-      { { NGX_HTTP_POST, ngx_http_skillbox_execute } } },
+    { "/v1/executions", 0, "GET, HEAD, POST",
+      { { NGX_HTTP_GET, ngx_http_skillbox_execution_list },
+        { NGX_HTTP_POST, ngx_http_skillbox_execute } } },
 
-    { "/v1/executions/*", 0, "GET, HEAD",
-      { { NGX_HTTP_GET, ngx_http_skillbox_execution_get } } },
+    { "/v1/executions/*", 0, "GET, HEAD, DELETE",
+      { { NGX_HTTP_GET, ngx_http_skillbox_execution_get },
+        { NGX_HTTP_DELETE, ngx_http_skillbox_execution_delete } } },
 
     { "/v1/executions/*/logs", 0, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_logs } } },

@@ -277,6 +277,25 @@ static bool find_user(const char *s, uid_t *uid, gid_t *gid)
     return true;
 }
 
+/* "unix:/path": the gateway's internal listener. */
+static sb_code_t value_completion(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    const char *s;
+    size_t len;
+    sb_code_t rc = config_scalar(r, key->name, node, &s, &len);
+
+    if (rc != SB_OK)
+        return rc;
+    if (len < 6 || strncmp(s, "unix:/", 6) != 0)
+        return sb_err_at(r->err, SB_EINVAL, config_line(node),
+                         "%s must be unix: and an absolute path", key->name);
+    if (len - 5 >= sizeof r->config->completion)
+        return sb_err_at(r->err, SB_EINVAL, config_line(node), "%s: the path is longer than %zu",
+                         key->name, sizeof r->config->completion - 1);
+    memcpy(r->config->completion, s + 5, len - 4);
+    return SB_OK;
+}
+
 static sb_code_t value_user(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     config_t *c = r->config;
@@ -431,12 +450,14 @@ static const config_key_t limit_keys[] = {
 static const config_key_t top_keys[] = {
     {"listen", config_text, AT(listen), 0, SIZE(listen), NULL},
     {"socket_mode", value_mode, AT(socket_mode), 0, 0777, NULL},
+    {"completion", value_completion, 0, 0, 0, NULL},
     {"allow_users", value_allow_users, 0, 0, 0, NULL},
     {"user", value_user, AT(user), 0, SIZE(user), NULL},
     {"state_dir", config_path, AT(state_dir), 0, SIZE(state_dir), NULL},
     {"artifacts", config_path, AT(artifacts), 0, SIZE(artifacts), NULL},
     {"concurrency", config_number, AT(concurrency), 1, CONFIG_CONCURRENCY_MAX, NULL},
     {"queue", config_number, AT(queue), 0, 4096, NULL},
+    {"async_queue", config_number, AT(async_queue), 0, 65536, NULL},
     {"queue_timeout", value_duration, AT(queue_timeout_ms), 1, 3600000, NULL},
     {"stop_timeout", value_duration, AT(stop_timeout_ms), 0, 3600000, NULL},
     {"limits", value_map, 0, 0, 0, limit_keys},
@@ -507,6 +528,7 @@ static void set_defaults(config_t *c)
                      : cores > CONFIG_CONCURRENCY_MAX ? CONFIG_CONCURRENCY_MAX
                                                       : cores;
     c->queue = 64;
+    c->async_queue = 1024;
     c->queue_timeout_ms = 60000;
     c->stop_timeout_ms = 30000;
     c->limits = (stage_limits_t){SB_TIMEOUT_DEFAULT_MS, SB_TIMEOUT_MAX_MS,    SB_MEMORY_DEFAULT,

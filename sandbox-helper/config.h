@@ -54,8 +54,11 @@ typedef struct {
     char state_dir[STAGE_PATH_LEN - 16]; /* room for "/packages" and "/tmp" */
     char artifacts[CONFIG_PATH_MAX];
 
+    char completion[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* "": no asynchronous runs */
+
     int64_t concurrency;
     int64_t queue;
+    int64_t async_queue; /* asynchronous runs that may wait, beside `queue` */
     int64_t queue_timeout_ms;
     int64_t stop_timeout_ms;
 

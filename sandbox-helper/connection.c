@@ -245,7 +245,7 @@ void connection_log(connection_t *c, const char *data, size_t len)
     flush(c);
 }
 
-static void answer_head(connection_t *c, int status, const char *headers)
+static void send_head(connection_t *c, int status, const char *headers)
 {
     char head[SB_CGI_HEADER_MAX];
     int n = snprintf(head, sizeof head,
@@ -258,10 +258,22 @@ static void answer_head(connection_t *c, int status, const char *headers)
     }
     c->log_record = 0;
     sb_fcgi_stream(&c->out, SB_FCGI_STDOUT, c->id, head, (size_t)n);
+}
+
+/* The owner is let go. */
+static void answered(connection_t *c)
+{
     c->answered = true;
     c->owner = NULL;
     c->stdin_fd = -1;
     loop_timer_set(c->loop, &c->timer, STALL_MS);
+}
+
+static void answer_head(connection_t *c, int status, const char *headers)
+{
+    send_head(c, status, headers);
+    if (!c->broken)
+        answered(c);
 }
 
 void connection_answer(connection_t *c, int status, const char *headers, const char *body,
@@ -284,6 +296,28 @@ void connection_answer_file(connection_t *c, int status, const char *headers, in
         finish(c);
     else
         refill(c); /* a short body goes with the head */
+    flush(c);
+}
+
+void connection_stream(connection_t *c, int status, const char *headers)
+{
+    send_head(c, status, headers);
+    flush(c);
+}
+
+void connection_stream_data(connection_t *c, const char *data, size_t len)
+{
+    c->log_record = 0;
+    sb_fcgi_stream(&c->out, SB_FCGI_STDOUT, c->id, data, len);
+    if (!sb_buf_ok(&c->out))
+        fail(c);
+    flush(c);
+}
+
+void connection_stream_end(connection_t *c)
+{
+    answered(c);
+    finish(c);
     flush(c);
 }
 

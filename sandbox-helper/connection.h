@@ -66,6 +66,13 @@ void connection_answer(connection_t *c, int status, const char *headers, const c
                        size_t len);
 void connection_answer_file(connection_t *c, int status, const char *headers, int fd, uint64_t len,
                             uint32_t app_status);
+/*
+ * An answer in pieces: the head, any number of pieces of the body and of the log, the end.  The
+ * owner stays (gone may come) and heartbeats go on until the end.
+ */
+void connection_stream(connection_t *c, int status, const char *headers);
+void connection_stream_data(connection_t *c, const char *data, size_t len);
+void connection_stream_end(connection_t *c);
 /* {"error":slug,"message":message}; 503 carries Retry-After. */
 void connection_refuse(connection_t *c, int status, const char *slug, const char *message);
 

@@ -13,12 +13,14 @@
 #include "collect.h"
 #include "config.h"
 #include "connection.h"
+#include "deliver.h"
 #include "leftovers.h"
 #include "loop.h"
 #include "queue.h"
 #include "root.h"
 #include "runtime.h"
 #include "server.h"
+#include "spool.h"
 #include "stagelink.h"
 #include "state.h"
 
@@ -29,6 +31,8 @@ typedef struct helper_s {
     config_t config;
     loop_t loop;
     state_t state;
+    spool_t spool;
+    deliver_t deliver;
     cgroups_t cgroups;
     runtime_t runtimes[STAGE_RUNTIMES];
     roots_t roots;

@@ -150,7 +150,7 @@ void intake_accept(helper_t *h, connection_t *conn, const request_t *request)
         connection_refuse(conn, 503, "overloaded", "The sandbox helper is stopping.");
         return;
     }
-    if (queue_full(&h->intakes)) {
+    if (queue_full(&h->intakes, false)) {
         connection_refuse(conn, 503, "overloaded", "Too many uploads are waiting.");
         return;
     }

@@ -31,7 +31,7 @@ job_t *job_next(const job_t *job)
     return job->next;
 }
 
-static job_t *job_new(helper_t *h, connection_t *conn, const request_t *request)
+job_t *job_new(helper_t *h, connection_t *conn, const request_t *request)
 {
     job_t *job = calloc(1, sizeof *job);
 
@@ -43,6 +43,9 @@ static job_t *job_new(helper_t *h, connection_t *conn, const request_t *request)
     job->job_fd = job->out_dir = job->work_dir = job->answer_fd = job->archive_fd = -1;
     job->out.fd = job->out.source.fd = job->err.fd = job->err.source.fd = -1;
     job->timer = (loop_timer_t){.fn = on_queue_timeout, .ctx = job};
+    job->announce = (loop_timer_t){.ctx = job};
+    sb_buf_init(&job->params, SB_PARAMS_MAX);
+    sb_buf_init(&job->result, 2 * SB_CGI_HEADER_MAX);
     runlog_init(&job->log);
     job->next = h->jobs;
     if (h->jobs != NULL)
@@ -68,28 +71,44 @@ static void list_remove(job_t *job)
         job->next->prev = job->prev;
 }
 
-void job_free(job_t *job)
+void job_free_run(job_t *job)
 {
     helper_t *h = job->h;
+    int *fds[] = {&job->job_fd, &job->out.fd, &job->err.fd, &job->out_dir, &job->work_dir};
 
-    if (job->conn != NULL)
-        connection_set_owner(job->conn, NULL, NULL);
-    if (job->state == JOB_WAITING)
-        h->waiting_input -= job->job_len + job->input_len;
-    queue_remove(&h->runs, &job->entry);
     if (job->placed)
         queue_done(&h->runs);
+    job->placed = false;
     loop_timer_clear(&h->loop, &job->timer);
     loop_del(&h->loop, &job->out.source);
     loop_del(&h->loop, &job->err.source);
     stage_child_release(&job->child);
     if (job->collector != NULL)
         collector_done(job->collector);
-    job_drop_archive(job);
-    int *fds[] = {&job->job_fd,   &job->out.fd,    &job->err.fd,    &job->out_dir,
-                  &job->work_dir, &job->answer_fd, &job->archive_fd};
+    job->collector = NULL;
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         close_fd(fds[i]);
+}
+
+void job_free(job_t *job)
+{
+    helper_t *h = job->h;
+
+    if (job->conn != NULL)
+        connection_set_owner(job->conn, NULL, NULL);
+    attach_end(job);
+    if (job->state == JOB_WAITING)
+        h->waiting_input -= job->held;
+    queue_remove(&h->runs, &job->entry);
+    job_free_run(job);
+    loop_timer_clear(&h->loop, &job->announce);
+    if (job->sync != NULL)
+        job->sync->ctx = NULL;
+    job_drop_archive(job);
+    close_fd(&job->answer_fd);
+    close_fd(&job->archive_fd);
+    sb_buf_free(&job->params);
+    sb_buf_free(&job->result);
     runlog_free(&job->log);
     list_remove(job);
     free(job);
@@ -125,7 +144,7 @@ static const char *refusal(helper_t *h, const request_t *r, int *status, const c
         *slug = SB_SLUG_UNKNOWN_PACKAGE;
         return "The sandbox helper does not have this package.";
     }
-    if (queue_full(&h->runs)) {
+    if (queue_full(&h->runs, r->op == OP_SUBMIT)) {
         *status = 503;
         *slug = "overloaded";
         return "Too many runs are waiting for their turn.";
@@ -133,7 +152,7 @@ static const char *refusal(helper_t *h, const request_t *r, int *status, const c
     return NULL;
 }
 
-void job_accept(helper_t *h, connection_t *conn, const request_t *request)
+static job_t *accept_run(helper_t *h, connection_t *conn, const request_t *request)
 {
     char text[300];
     int status = 0;
@@ -142,7 +161,7 @@ void job_accept(helper_t *h, connection_t *conn, const request_t *request)
 
     if (why != NULL) {
         connection_refuse(conn, status, slug, why);
-        return;
+        return NULL;
     }
     job_t *job = job_new(h, conn, request);
     if (job != NULL)
@@ -154,11 +173,59 @@ void job_accept(helper_t *h, connection_t *conn, const request_t *request)
             job->conn = NULL;
             job_free(job);
         }
-        return;
+        return NULL;
     }
     connection_set_owner(conn, &owner_ops, job);
     SB_FAULT_POINT("run accepted");
     connection_stdin(conn, job->job_fd, RUN_STDIN_MAX);
+    return job;
+}
+
+void job_accept(helper_t *h, connection_t *conn, const request_t *request)
+{
+    accept_run(h, conn, request);
+}
+
+job_t *job_find(helper_t *h, const char *execution)
+{
+    for (job_t *job = h->jobs; job != NULL; job = job->next) {
+        if (strcmp(job->req.execution, execution) == 0)
+            return job;
+    }
+    return NULL;
+}
+
+/* One that came before, by a gateway that did not hear the answer. */
+static bool submitted_before(helper_t *h, connection_t *conn, const request_t *request)
+{
+    const job_t *job = job_find(h, request->execution);
+
+    if (job != NULL && !job->accepted) {
+        connection_refuse(conn, 503, "overloaded", "The execution is just being submitted.");
+        return true;
+    }
+    if (job == NULL && !deliver_has(&h->deliver, request->execution))
+        return false;
+    connection_answer(conn, 202, "", SUBMITTED, sizeof SUBMITTED - 1);
+    return true;
+}
+
+void job_submit(helper_t *h, connection_t *conn, const request_t *request, const char *params,
+                size_t len)
+{
+    if (h->config.completion[0] == '\0') {
+        connection_refuse(conn, 409, "skill_not_available",
+                          "Asynchronous runs are not set up: the sandbox helper has no "
+                          "\"completion\" address.");
+        return;
+    }
+    if (submitted_before(h, conn, request))
+        return;
+    job_t *job = accept_run(h, conn, request);
+    if (job == NULL)
+        return;
+    job->async = job->entry.background = true;
+    sb_buf_add(&job->params, params, len);
 }
 
 /* ---- wait ---- */
@@ -186,21 +253,41 @@ static void on_complete(void *owner, uint64_t stdin_len)
         return;
     }
     if (h->waiting_input + stdin_len > WAITING_INPUT_MAX ||
-        !queue_push(&h->runs, &job->entry, job)) {
+        queue_full(&h->runs, job->entry.background)) {
         refuse_now(job, 503, "overloaded", "Too many runs are waiting for their turn.");
         return;
     }
+    if (job->async) {
+        job_journal(job);
+        return;
+    }
+    job->held = stdin_len;
+    job_wait(job);
+}
+
+void job_wait(job_t *job)
+{
+    helper_t *h = job->h;
+
+    queue_restore(&h->runs, &job->entry, job);
     job->state = JOB_WAITING;
-    h->waiting_input += stdin_len;
+    h->waiting_input += job->held;
     SB_FAULT_POINT("run queued");
-    loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
+    if (!job->async)
+        loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
     helper_dispatch(h);
 }
 
 bool job_refuse_waiting(job_t *job, const char *message)
 {
-    if (job->state != JOB_RECEIVING && job->state != JOB_WAITING)
+    if (job->state != JOB_RECEIVING && job->state != JOB_JOURNALING && job->state != JOB_WAITING)
         return false;
+    if (job->accepted) {
+        job_free(job);
+        return true;
+    }
+    if (job->state == JOB_JOURNALING)
+        spool_remove(&job->h->spool, job->req.execution, SPOOL_JOB);
     refuse_now(job, 503, "overloaded", message);
     return true;
 }
@@ -216,8 +303,13 @@ static void on_gone(void *owner)
     job_t *job = owner;
 
     job->conn = NULL;
+    if (job->state == JOB_JOURNALING) /* it may have heard the answer; it may ask again */
+        return;
     job->cancelled = true;
     switch (job->state) {
+    case JOB_JOURNALING:
+    case JOB_SPOOLING:
+        break;
     case JOB_RECEIVING:
     case JOB_WAITING:
     case JOB_COLLECTING:
@@ -235,6 +327,10 @@ void job_stop(job_t *job)
 {
     if (job_refuse_waiting(job, "The sandbox helper is stopping."))
         return;
+    if (job->state == JOB_SPOOLING && job->sync == NULL) { /* no room for its result */
+        job_free(job);
+        return;
+    }
     if (job->state == JOB_SETUP || job->state == JOB_RUNNING) {
         if (job->state == JOB_SETUP)
             job_fail(job, 503, "overloaded", "The sandbox helper is stopping.");
@@ -357,7 +453,8 @@ bool job_wait_again(job_t *job)
 {
     helper_t *h = job->h;
 
-    if (job->starts == STARTS_MAX || job->conn == NULL || h->stopping)
+    if (job->starts == STARTS_MAX || (job->conn == NULL && !job->accepted) || job->cancel_asked ||
+        h->stopping)
         return false;
     drop_sandbox(job);
     loop_del(&h->loop, &job->out.source);
@@ -367,9 +464,10 @@ bool job_wait_again(job_t *job)
     job->placed = false;
     queue_return(&h->runs, &job->entry);
     job->state = JOB_WAITING;
-    h->waiting_input += job->job_len + job->input_len;
+    h->waiting_input += job->held;
     job->timer.fn = on_queue_timeout;
-    loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
+    if (!job->async)
+        loop_timer_set(&h->loop, &job->timer, h->config.queue_timeout_ms);
     return true;
 }
 
@@ -381,16 +479,20 @@ void job_start(job_t *job)
     job->placed = true;
     job->starts++;
     job->state = JOB_SETUP;
-    h->waiting_input -= job->job_len + job->input_len;
+    h->waiting_input -= job->held;
     job->started_us = loop_now_us();
     job->cpu_seconds = cpu_seconds(&job->req);
     loop_timer_clear(&h->loop, &job->timer);
     SB_FAULT_POINT("run to be started");
-    sb_code_t rc = start(job, &err);
+    sb_code_t rc = job->job_fd < 0 ? job_unspool(job, &err) : SB_OK;
+    if (rc == SB_OK)
+        rc = start(job, &err);
     if (rc == SB_OK) {
         SB_FAULT_POINT("run sent");
         h->runs_total++;
         job_watch(job);
+        attach_state(job);
+        job_announce(job);
         return;
     }
     if (rc == SB_EBUSY && job_wait_again(job))

@@ -32,18 +32,18 @@ static int exit_signal(const job_t *job)
     return SIGKILL; /* ours, or the kernel's for memory: init took all with it */
 }
 
-static int exit_code(const job_t *job)
+int job_exit_code(const job_t *job)
 {
     return job->exited && WIFEXITED(job->wstatus) ? WEXITSTATUS(job->wstatus) : -1;
 }
 
-static const char *status_name(const job_t *job)
+const char *job_status_name(const job_t *job)
 {
     if (job->timed_out)
         return "timeout";
     if (job->cancelled)
         return "cancelled";
-    return exit_code(job) == 0 && !job->report.failed ? "success" : "failed";
+    return job_exit_code(job) == 0 && !job->report.failed ? "success" : "failed";
 }
 
 static uint64_t milliseconds(int64_t from_us, int64_t to_us)
@@ -84,7 +84,7 @@ static void log_run(const job_t *job, const char *outcome)
     } else if (exit_signal(job) != 0) {
         log_int("signal", exit_signal(job));
     } else {
-        log_int("exit_code", exit_code(job));
+        log_int("exit_code", job_exit_code(job));
     }
     if (job->started_us != 0) {
         log_int("queue_us", job->started_us - job->queued_us);
@@ -113,6 +113,16 @@ void job_drop_archive(job_t *job)
 void job_refuse(job_t *job)
 {
     job_drop_archive(job);
+    if (job->cancel_asked || job->accepted)
+        log_run(job, job->cancel_asked ? "cancelled" : "refused");
+    if (job->cancel_asked) {
+        job_end_without_run(job, "cancelled", "cancelled");
+        return;
+    }
+    if (job->accepted) {
+        job_end_without_run(job, "failed", job->fail_message);
+        return;
+    }
     if (job->conn != NULL)
         connection_refuse(job->conn, job->fail_status, job->fail_slug, job->fail_message);
     log_run(job, job->conn == NULL ? "cancelled" : "refused");
@@ -125,8 +135,11 @@ static void send_log_tail(job_t *job)
     sb_buf_t tail = SB_BUF_INIT(RUNLOG_TAIL + SB_KIB);
 
     runlog_finish(&job->log, &tail);
-    if (sb_buf_ok(&tail) && tail.len > 0)
-        connection_log(job->conn, tail.data, tail.len);
+    if (sb_buf_ok(&tail) && tail.len > 0) {
+        if (job->conn != NULL)
+            connection_log(job->conn, tail.data, tail.len);
+        attach_log(job, tail.data, tail.len);
+    }
     sb_buf_free(&tail);
 }
 
@@ -135,12 +148,19 @@ static void answer(job_t *job)
     char headers[512], code[64] = "";
     int signum = exit_signal(job);
 
+    if (job->accepted) {
+        send_log_tail(job);
+        log_run(job, job_status_name(job));
+        job_spool(job, job_status_name(job));
+        return;
+    }
+
     if (signum == 0)
-        snprintf(code, sizeof code, SB_H_EXIT_CODE ": %d\r\n", exit_code(job));
+        snprintf(code, sizeof code, SB_H_EXIT_CODE ": %d\r\n", job_exit_code(job));
     snprintf(headers, sizeof headers,
              SB_H_STATUS ": %s\r\n%s" SB_H_FILES ": %u\r\n" SB_H_QUEUE_USEC
                          ": %lld\r\n" SB_H_RUN_USEC ": %lld\r\n",
-             status_name(job), code, job->report.files,
+             job_status_name(job), code, job->report.files,
              (long long)(job->started_us - job->queued_us),
              (long long)(job->ended_us - job->started_us));
     job->answered = job->archive_kept;
@@ -148,9 +168,9 @@ static void answer(job_t *job)
     send_log_tail(job);
     SB_FAULT_POINT("run to be answered");
     connection_answer_file(job->conn, 200, headers, job->answer_fd, job->report.answer_len,
-                           (uint32_t)(signum != 0 ? 128 + signum : exit_code(job)));
+                           (uint32_t)(signum != 0 ? 128 + signum : job_exit_code(job)));
     SB_FAULT_POINT("run answered");
-    log_run(job, status_name(job)); /* the gateway need not wait for it */
+    log_run(job, job_status_name(job)); /* the gateway need not wait for it */
     job->answer_fd = -1;            /* the connection's now */
     job->conn = NULL;
     job_free(job);
@@ -261,7 +281,7 @@ static collect_task_t make_task(const job_t *job)
     collect_task_t t = {
         .magic = STAGE_MAGIC,
         .have_work = r->mode != STAGE_ENTRYPOINT,
-        .exit_code = exit_code(job),
+        .exit_code = job_exit_code(job),
         .signal = exit_signal(job),
         .timed_out = job->timed_out,
         .cancelled = job->cancelled && !job->timed_out,
@@ -277,7 +297,7 @@ static collect_task_t make_task(const job_t *job)
 
     /* A script that came through although the kernel killed a process of it was not stopped by it.
      */
-    if (exit_code(job) != 0) {
+    if (job_exit_code(job) != 0) {
         t.oom = job->facts.oom;
         t.host_oom = job->facts.host_oom;
     }
@@ -353,7 +373,8 @@ void job_dead(job_t *job)
     cgroup_verdict(&job->h->cgroups, &job->leaf, &job->facts);
     job->facts.oom |= job->over_memory;
     loop_timer_clear(&job->h->loop, &job->timer);
-    if (job->conn != NULL && job->fail_status == 0) {
+    bool wanted = job->conn != NULL || job->accepted;
+    if (wanted && job->fail_status == 0 && job->ready_us != 0) {
         sb_code_t rc;
 
         job->state = JOB_COLLECTING;
@@ -367,7 +388,7 @@ void job_dead(job_t *job)
     }
     cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
     leftovers_remove(&job->h->leftovers, &job->leaf);
-    if (job->conn == NULL) {
+    if (!wanted) {
         job_fail(job, 499, "cancelled", "The gateway hung up.");
         job_refuse(job);
         return;

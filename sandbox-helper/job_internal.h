@@ -4,16 +4,21 @@
 #ifndef SB_JOB_INTERNAL_H
 #define SB_JOB_INTERNAL_H
 
+#include "attach.h"
 #include "job.h"
 #include "runlog.h"
 
+#define SUBMITTED "{\"status\":\"queued\"}"
+
 typedef enum {
-    JOB_RECEIVING, /* STDIN is on its way */
+    JOB_RECEIVING,  /* STDIN is on its way */
+    JOB_JOURNALING, /* submitted: on its way to the disk */
     JOB_WAITING,   /* queued */
     JOB_SETUP,     /* asked for; nothing of the script runs yet */
     JOB_RUNNING,
     JOB_ENDING, /* the script has ended or was killed; the sandbox is not dead yet */
     JOB_COLLECTING,
+    JOB_SPOOLING, /* submitted: its result is on its way to the disk */
 } job_state_t;
 
 typedef struct {
@@ -30,6 +35,7 @@ struct job_s {
     job_state_t state;
     int starts; /* how often it was asked for */
     uint64_t job_len, input_len;
+    uint64_t held; /* of them in memory while it waits */
     loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
 
     stage_child_t child;
@@ -58,6 +64,18 @@ struct job_s {
     int fail_status;
     char fail_message[300];
     const char *fail_slug;
+
+    /* ---- submitted ones ---- */
+    bool async;
+    bool accepted;         /* in the spool: the gateway is owed a result */
+    bool unstarted;        /* its file in the spool is <id>.job, not <id>.run */
+    bool cancel_asked;     /* by the gateway, for any job */
+    sb_buf_t params;       /* until it is in the spool */
+    syncer_request_t *sync; /* under way; its ctx is the job, or NULL when that has gone */
+    loop_timer_t announce;
+    sb_buf_t result;       /* instead of answer_fd, when nothing was collected */
+    const char *end_status;
+    attach_t *attached;    /* who follows the log */
 };
 
 /* ---- job.c ---- */
@@ -65,6 +83,21 @@ void job_free(job_t *job); /* everything it holds, wherever it stands */
 /* The stage died before the script had started: the job waits again, first in turn.  False: it
  * has happened too often. */
 bool job_wait_again(job_t *job);
+
+job_t *job_new(helper_t *h, connection_t *conn, const request_t *request);
+void job_free_run(job_t *job); /* the sandbox and its place; the result stays */
+/* Waits for its turn; its STDIN is in job_fd, or in the spool. */
+void job_wait(job_t *job);
+
+/* ---- job_async.c ---- */
+void job_journal(job_t *job);      /* STDIN is there */
+/* Its turn has come: STDIN from the spool to job_fd. */
+sb_code_t job_unspool(job_t *job, sb_err_t *err);
+void job_announce(job_t *job);     /* it runs */
+/* The end: answer_fd or result, log and archive to the spool, then job_free(). */
+void job_spool(job_t *job, const char *status);
+/* The end without a run's result: the JSON that says so, to the gateway or to the spool. */
+void job_end_without_run(job_t *job, const char *status, const char *error);
 
 /* ---- job_run.c ---- */
 extern const stage_child_ops_t job_child_ops;
@@ -77,6 +110,8 @@ void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
 /* Opens what the result will be written to, while the kernel takes the sandbox down. */
 sb_code_t job_prepare_result(job_t *job, sb_err_t *err);
 void job_drop_archive(job_t *job); /* unless an answer promises it */
+const char *job_status_name(const job_t *job);
+int job_exit_code(const job_t *job); /* -1: none */
 void job_dead(job_t *job);         /* the sandbox is dead: collect, or refuse */
 void job_refuse(job_t *job);       /* answers fail_*, then frees the job */
 

@@ -43,6 +43,8 @@ static size_t pipe_read(job_t *job, job_pipe_t *p)
         runlog_add_stdout(&job->log, chunk, (size_t)n);
     if (live > 0 && job->conn != NULL)
         connection_log(job->conn, chunk, live);
+    if (live > 0)
+        attach_log(job, chunk, live);
     return (size_t)n;
 }
 
@@ -269,7 +271,7 @@ static void on_exited(void *ctx, const stage_event_t *event)
     pipe_drain(job, &job->out);
     pipe_drain(job, &job->err);
     SB_FAULT_POINT("sandbox dead");
-    if (job->ready_us == 0)
+    if (job->ready_us == 0 && !job->cancel_asked)
         job_fail(job, 500, "internal_error", "The sandbox ended before it was ready.");
     job_dead(job);
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -292,11 +293,23 @@ static void on_leftover_gone(void *ctx)
     helper_ended(ctx);
 }
 
+/* Results of an earlier life are on their way before the programs are there. */
+static void deliver_open(helper_t *h)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    memcpy(address.sun_path, h->config.completion, sizeof address.sun_path);
+    deliver_init(&h->deliver, &h->loop, &h->spool, &address);
+    job_restore(h);
+}
+
 static sb_code_t prepare(helper_t *h, sb_err_t *err)
 {
     char packages[PATH_MAX + 16], real[PATH_MAX];
 
     sb_code_t rc = state_open(&h->state, &h->config, &h->loop, err);
+    if (rc == SB_OK)
+        rc = spool_open(&h->spool, h->state.dir_fd, &h->loop, err);
     if (rc != SB_OK)
         return rc;
     if (realpath(h->config.state_dir, real) == NULL)
@@ -304,8 +317,9 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
     snprintf(packages, sizeof packages, "%s/packages", real);
     if (strlen(packages) >= STAGE_PATH_LEN)
         return sb_err_set(err, SB_EINVAL, "state_dir: %s is too long", real);
-    queue_init(&h->runs, (size_t)h->config.queue, (size_t)h->config.concurrency);
-    queue_init(&h->intakes, (size_t)h->config.queue, (size_t)h->config.concurrency);
+    queue_init(&h->runs, (size_t)h->config.queue, (size_t)h->config.async_queue,
+               (size_t)h->config.concurrency);
+    queue_init(&h->intakes, (size_t)h->config.queue, 0, (size_t)h->config.concurrency);
     h->dispatch = (loop_task_t){.fn = on_dispatch, .ctx = h};
     helper_find_runtimes(h, packages);
     rc = helper_init_programs(h, on_link, h, err);
@@ -315,6 +329,8 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
     for (size_t i = 0; i < h->roots.count; i++)
         warm_init(&h->roots.root[i].sandboxes, &h->roots.root[i].stage, &h->cgroups, &h->leftovers,
                   h->roots.root[i].warm);
+    if (rc == SB_OK)
+        deliver_open(h);
     return rc;
 }
 
@@ -330,6 +346,8 @@ static void finish(helper_t *h)
     stagelink_close(&h->packer);
     stop_all(h);
     server_close(&h->server);
+    deliver_close(&h->deliver);
+    spool_close(&h->spool);
     state_close(&h->state);
     cgroups_close(&h->cgroups);
     if (signals.fd >= 0)
@@ -342,6 +360,7 @@ static int serve(helper_t *h)
     sb_err_t err = {0};
 
     h->started_ms = sb_time_now_ms();
+    h->spool.dir_fd = -1;
     sb_code_t rc = watch_signals(h, &err);
     if (rc == SB_OK)
         rc = prepare(h, &err);

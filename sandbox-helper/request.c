@@ -12,6 +12,8 @@
 #include "../libskillbox/semver.h"
 #include "image.h"
 
+#define TIME_MAX_MS 253402300799999LL /* the year 9999's end */
+
 typedef struct {
     const char *data;
     size_t len;
@@ -34,6 +36,9 @@ enum {
     P_MEMORY,
     P_CPU_MILLI,
     P_JOB_LENGTH,
+    P_CREATED,
+    P_OFFSET,
+    P_FOLLOW,
     P_CONTENT_TYPE,
     P_COUNT
 };
@@ -41,7 +46,8 @@ enum {
 static const char *const names[P_COUNT] = {
     SB_P_OP,     SB_P_REQUEST_ID, SB_P_TENANT,     SB_P_EXECUTION,   SB_P_SKILL,  SB_P_VERSION,
     SB_P_DIGEST, SB_P_LANG,       SB_P_IMAGE,      SB_P_MODE,        SB_P_TARGET, SB_P_TIMEOUT_MS,
-    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CONTENT_TYPE};
+    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CREATED,
+    SB_P_OFFSET, SB_P_FOLLOW,     SB_P_CONTENT_TYPE};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -229,10 +235,18 @@ static sb_code_t take_run(const value_t *values, const config_t *c, request_t *r
     return rc;
 }
 
+static sb_code_t take_attach(const value_t *values, request_t *r, sb_err_t *err)
+{
+    sb_code_t rc = take_number(values, P_OFFSET, 0, 4 * SB_LOG_MAX, &r->offset, err);
+
+    return rc == SB_OK ? take_number(values, P_FOLLOW, 0, 1, &r->follow, err) : rc;
+}
+
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err)
 {
-    static const char *const ops[] = {SB_OP_RUN, SB_OP_INTAKE, SB_OP_STATUS};
+    static const char *const ops[] = {SB_OP_RUN,    SB_OP_INTAKE, SB_OP_STATUS,
+                                      SB_OP_SUBMIT, SB_OP_CANCEL, SB_OP_ATTACH};
     value_t values[P_COUNT];
 
     memset(r, 0, sizeof *r);
@@ -242,16 +256,45 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
     if (rc != SB_OK)
         return rc;
 
-    int op = word(&values[P_OP], ops, 3);
+    int op = word(&values[P_OP], ops, 6);
     if (op < 0)
         return bad(err, P_OP, &values[P_OP]);
     r->op = (request_op_t)op;
     rc = take_text(values, P_REQUEST_ID, 0, REQUEST_ID_MAX, r->request_id, err);
     if (rc == SB_OK)
         rc = take_text(values, P_TENANT, 0, SB_TENANT_MAX, r->tenant, err);
-    if (rc == SB_OK && r->op == OP_RUN)
+    if (rc == SB_OK && (r->op == OP_RUN || r->op == OP_SUBMIT))
         rc = take_run(values, config, r, err);
+    if (rc == SB_OK && r->op == OP_SUBMIT)
+        rc = take_number(values, P_CREATED, 0, TIME_MAX_MS, &r->created_ms, err);
+    if (rc == SB_OK && (r->op == OP_CANCEL || r->op == OP_ATTACH))
+        rc = take_execution(&values[P_EXECUTION], r->execution, err);
+    if (rc == SB_OK && r->op == OP_ATTACH)
+        rc = take_attach(values, r, err);
     if (rc == SB_OK && r->op == OP_INTAKE)
         rc = take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
     return rc;
+}
+
+sb_code_t request_identify(const void *params, size_t len, request_t *r)
+{
+    value_t values[P_COUNT];
+    const value_t *skill = &values[P_SKILL], *version = &values[P_VERSION];
+
+    memset(r, 0, sizeof *r);
+    for (int i = 0; i < P_COUNT; i++)
+        values[i] = (value_t){"", 0, false};
+    sb_code_t rc = sb_fcgi_pairs(params, len, collect_pair, values, NULL);
+    if (rc == SB_OK)
+        rc = take_text(values, P_TENANT, 1, SB_TENANT_MAX, r->tenant, NULL);
+    if (rc == SB_OK)
+        rc = take_execution(&values[P_EXECUTION], r->execution, NULL);
+    if (rc == SB_OK)
+        rc = take_number(values, P_CREATED, 0, TIME_MAX_MS, &r->created_ms, NULL);
+    if (rc != SB_OK || !sb_name_valid(skill->data, skill->len) ||
+        version->len > SB_VERSION_MAX || !sb_semver_valid(version->data, version->len))
+        return SB_EINVAL;
+    copy(r->skill, skill);
+    copy(r->version, version);
+    return SB_OK;
 }

@@ -16,7 +16,7 @@
 
 #define REQUEST_ID_MAX 128
 
-typedef enum { OP_RUN, OP_INTAKE, OP_STATUS } request_op_t;
+typedef enum { OP_RUN, OP_INTAKE, OP_STATUS, OP_SUBMIT, OP_CANCEL, OP_ATTACH } request_op_t;
 
 typedef struct {
     request_op_t op;
@@ -33,6 +33,8 @@ typedef struct {
     char target[SB_PATH_MAX + 1];
     int64_t timeout_ms, memory, cpu_milli; /* already clamped to the runtime's maxima */
     int64_t job_length;
+    int64_t created_ms;     /* submit */
+    int64_t offset, follow; /* attach */
     char content_type[256];
 } request_t;
 
@@ -43,5 +45,11 @@ typedef struct {
  */
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err);
+
+/*
+ * The parameters that name a submitted run (tenant, execution, skill, version, created), for one
+ * whose others are not valid any more.
+ */
+sb_code_t request_identify(const void *params, size_t len, request_t *r);
 
 #endif

@@ -80,12 +80,14 @@ void ring_pieces(const ring_t *r, const char *piece[2], size_t len[2])
 void runlog_init(runlog_t *l)
 {
     l->total = 0;
+    sb_buf_init(&l->head, RUNLOG_HEAD);
     ring_init(&l->tail, RUNLOG_TAIL);
     ring_init(&l->out, RUNLOG_STDOUT);
 }
 
 void runlog_free(runlog_t *l)
 {
+    sb_buf_free(&l->head);
     ring_free(&l->tail);
     ring_free(&l->out);
 }
@@ -96,6 +98,7 @@ size_t runlog_add(runlog_t *l, const char *data, size_t len)
 
     if (live > len)
         live = len;
+    sb_buf_add(&l->head, data, live);
     if (len > live)
         ring_add(&l->tail, data + live, len - live);
     l->total += len;

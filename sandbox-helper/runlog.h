@@ -2,7 +2,7 @@
  * runlog.h - what a run prints, kept within fixed bounds whatever it prints.
  *
  * The log is stdout and stderr merged as they arrive: its first SB_LOG_MAX / 2
- * bytes are handed on at once, after that a ring keeps the last SB_LOG_MAX / 2.
+ * bytes are handed on at once (and kept, for whoever comes later), after that a ring keeps the last SB_LOG_MAX / 2.
  * Beside it a second ring keeps the end of stdout alone, where the SkillLite
  * dialect leaves its result.  The bytes are never looked at.
  */
@@ -35,6 +35,7 @@ void ring_pieces(const ring_t *r, const char *piece[2], size_t len[2]);
 
 typedef struct {
     uint64_t total; /* bytes of the log, all of them */
+    sb_buf_t head;  /* the live part */
     ring_t tail;
     ring_t out;
 } runlog_t;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../libskillbox/limits.h"
+#include "attach.h"
 #include "helper.h"
 #include "identity.h"
 #include "intake.h"
@@ -109,6 +110,15 @@ static void on_params(void *ctx, connection_t *conn, const char *data, size_t le
     switch (request.op) {
     case OP_RUN:
         job_accept(h, conn, &request);
+        break;
+    case OP_SUBMIT:
+        job_submit(h, conn, &request, data, len);
+        break;
+    case OP_CANCEL:
+        job_cancel(h, conn, &request);
+        break;
+    case OP_ATTACH:
+        attach_accept(h, conn, &request);
         break;
     case OP_INTAKE:
         intake_accept(h, conn, &request);

@@ -120,6 +120,10 @@ static sb_code_t make_shards(state_t *s, const config_t *c, sb_err_t *err)
         snprintf(name, sizeof name, "%02x", i);
         if (mkdirat(s->artifacts_fd, name, 0750) != 0 && errno != EEXIST)
             return sb_err_errno(err, errno, "%s/%s cannot be made", c->artifacts, name);
+        /* The group is the gateway's, which removes archives with their executions.  One of another
+         * helper's that shares the folder is that one's to open. */
+        if (fchmodat(s->artifacts_fd, name, 0770, 0) != 0 && errno != EPERM)
+            return sb_err_errno(err, errno, "%s/%s", c->artifacts, name);
     }
     if (mkdirat(s->artifacts_fd, "tmp", 0750) != 0 && errno != EEXIST)
         return sb_err_errno(err, errno, "%s/tmp cannot be made", c->artifacts);

@@ -48,7 +48,8 @@ void status_json(const helper_t *h, sb_buf_t *out)
     sb_json_key_str(out, "tier", tier);
     runtimes_json(h, out);
     sb_json_key_int(out, "running", (int64_t)h->runs.running);
-    sb_json_key_int(out, "queued", (int64_t)h->runs.waiting);
+    sb_json_key_int(out, "queued", (int64_t)(h->runs.waiting + h->runs.background));
+    sb_json_key_int(out, "undelivered", (int64_t)h->deliver.count);
     sb_json_key_int(out, "concurrency", h->config.concurrency);
     sb_json_key_int(out, "queue", h->config.queue);
     sb_json_key_int(out, "intakes", (int64_t)h->intakes.running);

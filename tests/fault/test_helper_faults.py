@@ -77,7 +77,7 @@ def test_a_dead_stage_fails_its_runs_cleanly_and_comes_back(make_helper):
         answer = c.answer()
     assert (answer.status, answer.json["error"]) == (500, "internal_error")
     assert h.run("echo ok", "bash").log == b"ok\n"
-    kept = {h.children("sandbox-packer")[0]}
+    kept = {h.children(name)[0] for name in ("sandbox-packer", "sandbox-syncer")}
     watch.wait_for(lambda: not [p for p in family if p not in kept and watch.alive(p)
                                 and not family[p].startswith("sandbox-pack")],
                    5 * settings.SLOW, "something of the dead stage lives")

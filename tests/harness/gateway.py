@@ -69,6 +69,16 @@ http {{
             {location}
         }}
     }}
+
+    server {{
+        listen unix:{state}/sock/complete.sock;
+        access_log off;
+
+        location / {{
+            skillbox_internal {completer};
+            {internal}
+        }}
+    }}
 }}
 """
 
@@ -117,7 +127,7 @@ def merged(base, extra):
 
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
-    server, location; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
+    server, location, internal; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
     skillbox_pass), with_helper=False (start none), programs (another folder of sandbox-helper and its companions),
     nginx_preexec (called in nginx before its exec)."""
 
@@ -169,9 +179,10 @@ class Gateway:
             load_module=f"load_module {settings.MODULE};" if settings.MODULE else "",
             user=f"user {settings.NGINX_USER};" if settings.ROOT else "",
             workers=o.get("workers", 2), state=self.state, port=self.port, port2=self.port2,
+            completer=settings.HELPER_USER if settings.ROOT else "",
             helper=o.get("helper_pass", f"unix:{self.helper_socket}"),
             **{block: o.get(block, "").replace("{state}", str(self.state))
-               for block in ("main", "http", "server", "location")})
+               for block in ("main", "http", "server", "location", "internal")})
         (self.state / "nginx.conf").write_text(text)
 
     def write_helper_yaml(self):
@@ -181,6 +192,7 @@ class Gateway:
             "user": settings.HELPER_USER if settings.ROOT else None,
             "state_dir": self.state / "helper",
             "artifacts": self.state / "artifacts",
+            "completion": f"unix:{self.state}/sock/complete.sock",
             "stop_timeout": "5s",
             "images": {'"python:3*"': "python", '"node:*"': "node"},
         }
@@ -473,6 +485,26 @@ class Gateway:
     def push_code(self, name, code, lang="python", **keys):
         """Pushes a one-script skill."""
         return self.push(skill(name, code, lang, **keys))
+
+    def submit(self, skill, **fields):
+        """Begins an asynchronous run; its id."""
+        answer = self.execute(skill, **{"async": True}, **fields)
+        assert answer.status_code == 202, f"{answer.status_code} {answer.text}"
+        return answer.json()["execution_id"]
+
+    def execution(self, execution, **kwargs):
+        """The record; it must be there."""
+        answer = self.get(f"/v1/executions/{execution}", **kwargs)
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        return answer.json()
+
+    def until(self, execution, *statuses, timeout=20, **kwargs):
+        """Waits until the execution has one of the statuses (none given: has ended); its record."""
+        def check():
+            body = self.execution(execution, **kwargs)
+            there = body["status"] in statuses if statuses else body["status"] not in ("queued", "running")
+            return body if there else None
+        return watch.wait_for(check, timeout * settings.SLOW, f"{execution} does not get there")
 
     def download(self, url):
         """A signed URL, without credentials."""

@@ -148,7 +148,7 @@ sb_code_t delete_skill(fixture_t *f, const char *tenant, const char *name, const
 sb_code_t begin_execution(fixture_t *f, const char *tenant, const char *id, int32_t owner,
                           int64_t created_ms)
 {
-    sb_execution_begin_t e = {tenant, id, "data-analysis", "1.0.0", created_ms, owner};
+    sb_execution_begin_t e = {tenant, id, "data-analysis", "1.0.0", created_ms, owner, false};
     sb_batch_t *b = batch(f);
     sb_code_t rc = sb_batch_execution_begin(b, &e, NULL);
 
@@ -326,18 +326,50 @@ static void visit_key(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MD
     assert_memory_equal(hash.mv_data, key->mv_data, key->mv_size);
 }
 
+typedef struct {
+    uint64_t all, live, with_skill;
+} execution_counts_t;
+
 static void visit_execution(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
                             void *ctx)
 {
-    uint64_t *running = ctx;
-    sb_str_t parts[5];
+    execution_counts_t *n = ctx;
+    sb_exec_value_t e = {0};
     MDB_val k = *key, v;
-    bool is_running;
+    const char *tenant = key->mv_data;
+    char skill[SB_NAME_MAX + 1], letter;
+    sb_skey_t index;
+    bool is_live;
 
-    assert_true(sb_unpack(val, SB_KIND_EXECUTION, parts, 5));
-    is_running = parts[0].len == 7 && memcmp(parts[0].data, "running", 7) == 0;
-    assert_int_equal(mdb_get(txn, st->dbi[SB_DBI_LIVE], &k, &v), is_running ? 0 : MDB_NOTFOUND);
-    *running += is_running;
+    assert_true(sb_exec_unpack(val, &e));
+    is_live = sb_exec_is_live(e.status);
+    assert_int_equal(mdb_get(txn, st->dbi[SB_DBI_LIVE], &k, &v), is_live ? 0 : MDB_NOTFOUND);
+    n->live += is_live;
+    n->all++;
+    /* queued running success failed timeout cancelled: their first letters differ */
+    letter = e.status.data[0];
+    assert_true(sb_skey(&index, tenant, "", NULL, NULL));
+    assert_true(sb_skey_add(&index, &letter, 1));
+    assert_true(sb_skey_add(&index, tenant + key->mv_size - 16, 16));
+    lookup(st, txn, SB_DBI_BYSTATUS, &index);
+    assert_true(sb_str_copy(e.skill, skill, sizeof(skill)));
+    if (skill[0] == '\0')
+        return;
+    n->with_skill++;
+    assert_true(sb_skey(&index, tenant, skill, "", NULL));
+    assert_true(sb_skey_add(&index, tenant + key->mv_size - 16, 16));
+    v = lookup(st, txn, SB_DBI_BYSKILL, &index);
+    assert_int_equal(v.mv_size, 1);
+    assert_int_equal(*(char *)v.mv_data, letter);
+}
+
+static void visit_count(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
+                        void *ctx)
+{
+    uint64_t *sum = ctx, n;
+
+    assert_true(sb_num_read(sb_str_of(val->mv_data, val->mv_size), &n));
+    *sum += n;
 }
 
 static void visit_nothing(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
@@ -348,7 +380,8 @@ static void visit_nothing(sb_store_t *st, MDB_txn *txn, const MDB_val *key, cons
 
 void check_consistency(sb_store_t *st)
 {
-    uint64_t last = 0, refs = 0, running = 0, rev, n;
+    execution_counts_t executions = {0};
+    uint64_t last = 0, refs = 0, sum = 0, rev, n;
     sb_skey_t k;
     MDB_txn *txn;
     MDB_val v;
@@ -370,7 +403,13 @@ void check_consistency(sb_store_t *st)
 
     n = each(st, txn, SB_DBI_KEYS, visit_key, NULL);
     assert_int_equal(each(st, txn, SB_DBI_KEYIDS, visit_nothing, NULL), n);
-    each(st, txn, SB_DBI_EXECUTIONS, visit_execution, &running);
-    assert_int_equal(each(st, txn, SB_DBI_LIVE, visit_nothing, NULL), running);
+    each(st, txn, SB_DBI_EXECUTIONS, visit_execution, &executions);
+    assert_int_equal(each(st, txn, SB_DBI_LIVE, visit_nothing, NULL), executions.live);
+    assert_int_equal(each(st, txn, SB_DBI_BYSTATUS, visit_nothing, NULL), executions.all);
+    assert_int_equal(each(st, txn, SB_DBI_BYSKILL, visit_nothing, NULL), executions.with_skill);
+    each(st, txn, SB_DBI_COUNTS, visit_count, &sum);
+    assert_int_equal(sum, executions.all);
+    assert_int_equal(each(st, txn, SB_DBI_IDEMTIMES, visit_nothing, NULL),
+                     each(st, txn, SB_DBI_IDEMPOTENCY, visit_nothing, NULL));
     mdb_txn_abort(txn);
 }

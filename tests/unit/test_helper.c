@@ -93,7 +93,7 @@ static void the_queue_is_first_come_first_served_and_bounded(void **state)
     queue_entry_t e[6] = {0};
     int owners[6];
 
-    queue_init(&q, 2, 3);
+    queue_init(&q, 2, 0, 3);
     for (int i = 0; i < 5; i++)
         assert_true(queue_push(&q, &e[i], &owners[i]));
     assert_false(queue_push(&q, &e[5], &owners[5]));
@@ -114,7 +114,7 @@ static void one_that_could_not_start_is_the_next_in_turn(void **state)
     queue_entry_t e[2] = {0};
     int owners[2];
 
-    queue_init(&q, 4, 1);
+    queue_init(&q, 4, 0, 1);
     assert_true(queue_push(&q, &e[0], &owners[0]));
     assert_true(queue_push(&q, &e[1], &owners[1]));
     assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
@@ -133,7 +133,7 @@ static void one_that_cannot_start_lets_others_pass_and_keeps_its_turn(void **sta
     queue_entry_t e[2] = {0};
     int owners[2] = {7, 8};
 
-    queue_init(&q, 4, 2);
+    queue_init(&q, 4, 0, 2);
     assert_true(queue_push(&q, &e[0], &owners[0]));
     assert_true(queue_push(&q, &e[1], &owners[1]));
     assert_ptr_equal(queue_next(&q, is_not_seven), &owners[1]);
