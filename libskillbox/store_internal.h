@@ -3,7 +3,9 @@
  *
  *   store.c             environment, transactions, batches, change log, codec
  *   store_packages.c    the files in packages/ and tmp/
- *   store_keys.c        API keys and tenants
+ *   store_keys.c        API keys
+ *   store_tenants.c     tenants and their limits
+ *   store_upgrade.c     a store of an older schema becomes one of this
  *   store_skills.c      skill versions
  *   store_executions.c  executions
  *
@@ -23,6 +25,9 @@
  *   packages    digest                      media type, number of skill records with this digest
  *   executions  tenant, 16 bytes of id      status, files, created, JSON, logs
  *   live        tenant, 16 bytes of id      owner, its start in clock ticks since boot
+ *   limits      tenant                      SB_LIMIT_COUNT numbers + 1 in one part; a shorter one
+ *               (since schema 2)            is of a program that knew fewer
+ *   keyused     id of a key (since 2)       u64: ms since 1970
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -46,6 +51,8 @@ enum {
     SB_DBI_PACKAGES,
     SB_DBI_EXECUTIONS,
     SB_DBI_LIVE,
+    SB_DBI_LIMITS,
+    SB_DBI_KEYUSED,
     SB_DBI_COUNT,
 };
 
@@ -109,7 +116,8 @@ enum {
     SB_KIND_HEAD,
     SB_KIND_PACKAGE,
     SB_KIND_EXECUTION,
-    SB_KIND_LIVE
+    SB_KIND_LIVE,
+    SB_KIND_LIMITS
 };
 
 /* Numbers as parts and keys: 8 bytes, big-endian. */
@@ -147,6 +155,27 @@ sb_code_t sb_batch_op_end(sb_batch_t *b, MDB_txn *txn, sb_code_t rc, sb_err_t *e
 sb_code_t sb_log_start(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, const char *op,
                        const char *tenant, sb_err_t *err);
 sb_code_t sb_log_put(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, sb_err_t *err);
+
+/* ---- store_tenants.c ---- */
+
+/* Makes the tenant's record unless it is there. */
+sb_code_t sb_tenant_make(sb_batch_t *b, MDB_txn *txn, const char *tenant, int64_t now,
+                         sb_err_t *err);
+
+/* ---- store_keys.c ---- */
+
+/* Revokes all keys of a tenant. */
+sb_code_t sb_keys_revoke_all(sb_batch_t *b, MDB_txn *txn, const char *tenant, int *revoked,
+                             sb_err_t *err);
+
+/* ---- store.c, store_upgrade.c: schema ---- */
+
+/* Opens dbis first..last; 0 or an LMDB error. */
+int sb_store_open_dbis(sb_store_t *st, MDB_txn *txn, unsigned flags, int first, int last);
+int sb_store_meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *v);
+int sb_store_meta_put(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t v);
+/* A store of an older schema becomes one of SB_STORE_SCHEMA, in one transaction. */
+sb_code_t sb_store_upgrade(sb_store_t *st, sb_err_t *err);
 
 /* ---- store_packages.c ---- */
 

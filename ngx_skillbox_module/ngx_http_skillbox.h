@@ -6,11 +6,12 @@
  *     _module  _conf   directives, phases, processes
  *     _routes      path and method -> handler
  *     _catalog  _upload  _execution  _artifact      the handlers
+ *     _admin  _admin_keys  _admin_tenants           those of /v1/admin
  *     _job         the body of POST /v1/executions (no nginx in it)
  *     _record      an execution's record
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
- *     _auth  _variables  _errors
+ *     _auth  _roles  _key_use  _variables  _errors
  *
  * Everything runs in nginx workers: as the worker's user, on the event loop,
  * unless a comment says "thread".
@@ -103,7 +104,7 @@ typedef struct {
     const char                   *path;        /* a part "*" is a parameter */
     ngx_uint_t                    public;      /* needs no API key */
     const char                   *allow;
-    ngx_http_skillbox_method_t    methods[4];
+    ngx_http_skillbox_method_t    methods[5];
 } ngx_http_skillbox_route_t;
 
 
@@ -165,6 +166,10 @@ struct ngx_http_skillbox_ctx_s {
     int64_t                       run_usec;
 
     ngx_str_t                     request_id;
+
+    /* for the audit log */
+    ngx_str_t                     object;      /* what a call of admin's is about */
+    ngx_str_t                     digest;      /* of the package */
 };
 
 
@@ -307,6 +312,38 @@ void ngx_http_skillbox_authenticate(ngx_http_request_t *r,
 ngx_int_t ngx_http_skillbox_authorize(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_access_handler(ngx_http_request_t *r);
+
+
+/* ngx_http_skillbox_roles.c, _key_use.c */
+
+ngx_int_t ngx_http_skillbox_check_role(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* notes that the key was used now; written some time later */
+void ngx_http_skillbox_key_use(const sb_key_t *key);
+
+
+/* ngx_http_skillbox_admin_keys.c, _admin_tenants.c */
+
+ngx_int_t ngx_http_skillbox_key_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_create(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_rotate(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_revoke(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_create(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_update(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_delete(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
 
 
 /* ngx_http_skillbox_variables.c */
