@@ -23,7 +23,8 @@ enum {
 };
 
 extern const sb_command_t cmd_up, cmd_down, cmd_status;
-extern const sb_command_t cmd_key_create, cmd_key_list, cmd_key_revoke;
+extern const sb_command_t cmd_key_create, cmd_key_list, cmd_key_rotate, cmd_key_revoke;
+extern const sb_command_t cmd_tenant_create, cmd_tenant_list, cmd_tenant_limit, cmd_tenant_delete;
 extern const sb_command_t cmd_skill_push, cmd_skill_list, cmd_skill_show, cmd_skill_delete,
     cmd_skill_lint, cmd_skill_package;
 extern const sb_command_t cmd_runtime_list, cmd_runtime_check, cmd_runtime_import;

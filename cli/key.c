@@ -1,5 +1,5 @@
 /*
- * key.c - `skillbox key create|list|revoke`; see key.h.
+ * key.c - `skillbox key create|list|rotate|revoke`; see key.h.
  *
  * Opens the LMDB store beside a running nginx, which LMDB allows.  Started as
  * root it becomes the user the store belongs to before it opens anything there:
@@ -46,8 +46,7 @@ sb_code_t sb_key_make(const char *path, sb_key_t *key, char secret[SB_APIKEY_LEN
     return code;
 }
 
-/* The store named by --store or the state folder, after root was given up for its owner. */
-static int find_store(const sb_args_t *args, char path[SB_STATE_PATH_MAX])
+int sb_store_find(const sb_args_t *args, char path[SB_STATE_PATH_MAX])
 {
     const char *given = sb_args_get(args, "store");
     struct stat st;
@@ -81,10 +80,31 @@ static int find_store(const sb_args_t *args, char path[SB_STATE_PATH_MAX])
     return EXIT_OK;
 }
 
+static int fail(const sb_err_t *err);
+
+int sb_store_find_open(const sb_args_t *args, sb_store_t **store)
+{
+    char path[SB_STATE_PATH_MAX];
+    sb_err_t err;
+    int rc = sb_store_find(args, path);
+
+    if (rc == EXIT_OK && sb_store_open(path, 0, false, store, &err) != SB_OK) {
+        rc = fail(&err);
+    }
+    return rc;
+}
+
 static int fail(const sb_err_t *err)
 {
     sb_say_err(err);
-    return err->code == SB_ENOTFOUND ? EXIT_NOT_FOUND : EXIT_FAILED;
+    switch (err->code) {
+    case SB_ENOTFOUND:
+        return EXIT_NOT_FOUND;
+    case SB_ECONFLICT:
+        return EXIT_CONFLICT;
+    default:
+        return EXIT_FAILED;
+    }
 }
 
 /* ---- create ---- */
@@ -158,6 +178,10 @@ static json_t *key_to_json(const sb_key_t *key)
         sb_time_format(key->expires_ms, expires);
         json_object_set_new(o, "expires_at", json_string(expires));
     }
+    if (o != NULL && key->used_ms != 0) {
+        sb_time_format(key->used_ms, expires);
+        json_object_set_new(o, "last_used_at", json_string(expires));
+    }
     return o;
 }
 
@@ -171,7 +195,7 @@ static int run_create(const sb_args_t *args)
     if (!describe_key(args, &key)) {
         return EXIT_USAGE;
     }
-    if ((rc = find_store(args, path)) != EXIT_OK) {
+    if ((rc = sb_store_find(args, path)) != EXIT_OK) {
         return rc;
     }
     if (sb_key_make(path, &key, secret, &err) != SB_OK) {
@@ -238,20 +262,21 @@ static sb_code_t add_key(void *ctx, const sb_key_t *key, sb_err_t *err)
 
 static bool print_keys(const json_t *keys)
 {
-    static const char *const columns[] = {"id",   "tenant_id",  "name",
-                                          "role", "created_at", "expires_at"};
-    static const char *const titles[] = {"ID", "TENANT", "NAME", "ROLE", "CREATED", "EXPIRES"};
+    static const char *const columns[] = {"id",         "tenant_id",  "name",        "role",
+                                          "created_at", "expires_at", "last_used_at"};
+    static const char *const titles[] = {"ID",      "TENANT",  "NAME",     "ROLE",
+                                         "CREATED", "EXPIRES", "LAST USED"};
     const json_t *key;
     sb_table_t t;
     size_t i;
 
-    sb_table_init(&t, 6);
-    for (size_t c = 0; c < 6; c++) {
+    sb_table_init(&t, 7);
+    for (size_t c = 0; c < 7; c++) {
         sb_table_cell(&t, titles[c]);
     }
     json_array_foreach(keys, i, key)
     {
-        for (size_t c = 0; c < 6; c++) {
+        for (size_t c = 0; c < 7; c++) {
             sb_table_cell(&t, json_string_value(json_object_get(key, columns[c])));
         }
     }
@@ -270,7 +295,7 @@ static int run_list(const sb_args_t *args)
     if (!sb_output_format(args, &json)) {
         return EXIT_USAGE;
     }
-    if ((rc = find_store(args, path)) != EXIT_OK) {
+    if ((rc = sb_store_find(args, path)) != EXIT_OK) {
         return rc;
     }
     if (sb_store_open(path, 0, false, &store, &err) != SB_OK) {
@@ -300,6 +325,103 @@ const sb_command_t cmd_key_list = {
     .run = run_list,
 };
 
+/* ---- rotate ---- */
+
+static const sb_option_t rotate_options[] = {
+    {"grace", "DURATION", "how long the old key goes on, 0s: not at all (default: 1h)", false},
+    {"store", "PATH", "the store's folder (default: that of the state folder)", false},
+    {"state", "DIR", "state folder of `skillbox up` (default: $SKILLBOX_STATE,\nelse ./.skillbox)",
+     false},
+    {"json", NULL, "print the new key as JSON, with \"replaces\" and \"replaced_until\"", false},
+    {NULL, NULL, NULL, false},
+};
+
+static sb_code_t rotate(sb_store_t *store, const char *id, int64_t grace_ms, sb_key_t *next,
+                        char secret[SB_APIKEY_LEN + 1], int64_t *until, sb_err_t *err)
+{
+    unsigned char sha256[SB_SHA256_LEN];
+    sb_batch_t *batch;
+    sb_code_t code = sb_batch_begin(store, &batch, err);
+
+    if (code != SB_OK) {
+        return code;
+    }
+    sb_apikey_new(secret);
+    sb_sha256(secret, SB_APIKEY_LEN, sha256);
+    code = sb_batch_key_rotate(batch, id, sha256, grace_ms, next, until, err);
+    if (code != SB_OK) {
+        sb_batch_abort(batch);
+        return code;
+    }
+    return sb_batch_commit(batch, err);
+}
+
+static void print_rotated(const sb_args_t *args, const sb_key_t *next, const char *secret,
+                          int64_t until_ms)
+{
+    char until[SB_TIME_LEN + 1];
+
+    sb_time_format(until_ms, until);
+    if (sb_args_flag(args, "json")) {
+        json_t *o = key_to_json(next);
+
+        json_object_set_new(o, "key", json_string(secret));
+        json_object_set_new(o, "replaces", json_string(sb_args_operand(args, 0)));
+        json_object_set_new(o, "replaced_until", json_string(until));
+        sb_print_json(stdout, o);
+        json_decref(o);
+        return;
+    }
+    printf("%s\n", secret);
+    sb_say("id %s, tenant %s, role %s; the old key ends at %s; the new one is not shown again",
+           next->id, next->tenant, sb_role_name(next->role), until);
+}
+
+static int run_rotate(const sb_args_t *args)
+{
+    const char *id = sb_args_operand(args, 0), *grace = sb_args_get(args, "grace");
+    char secret[SB_APIKEY_LEN + 1];
+    int64_t grace_ms = 3600000, until;
+    sb_store_t *store;
+    sb_key_t next;
+    sb_err_t err;
+    int rc;
+
+    if (!sb_uuid_parse(id, strlen(id), NULL)) {
+        sb_say_error("'%s' is not the id of a key; see `skillbox key list`", id);
+        return EXIT_USAGE;
+    }
+    if (grace != NULL && sb_duration_parse(grace, strlen(grace), &grace_ms, &err) != SB_OK) {
+        sb_say_error("--grace: %s", err.message);
+        return EXIT_USAGE;
+    }
+    if ((rc = sb_store_find_open(args, &store)) != EXIT_OK) {
+        return rc;
+    }
+    if (rotate(store, id, grace_ms, &next, secret, &until, &err) == SB_OK) {
+        print_rotated(args, &next, secret, until);
+    } else {
+        rc = fail(&err);
+    }
+    sb_store_close(store);
+    return rc;
+}
+
+const sb_command_t cmd_key_rotate = {
+    .name = "key rotate",
+    .operands = "<id>",
+    .summary = "replace an API key by a new one; the old one goes on for a while",
+    .details =
+        "Makes a successor with the same tenant, name, role and expiry, prints its secret, once,\n"
+        "and lets the old key end after the grace time, so that clients can be moved over.",
+    .options = rotate_options,
+    .examples = "skillbox key rotate 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11\n"
+                "skillbox key rotate 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11 --grace 0s --json",
+    .min_operands = 1,
+    .max_operands = 1,
+    .run = run_rotate,
+};
+
 /* ---- revoke ---- */
 
 static const sb_option_t revoke_options[] = {
@@ -322,7 +444,7 @@ static int run_revoke(const sb_args_t *args)
         sb_say_error("'%s' is not the id of a key; see `skillbox key list`", id);
         return EXIT_USAGE;
     }
-    if ((rc = find_store(args, path)) != EXIT_OK) {
+    if ((rc = sb_store_find(args, path)) != EXIT_OK) {
         return rc;
     }
     if (sb_store_open(path, 0, false, &store, &err) != SB_OK) {

@@ -12,10 +12,31 @@
 #include "output.h"
 
 static const sb_command_t *const commands[] = {
-    &cmd_up,         &cmd_down,          &cmd_status,        &cmd_key_create,     &cmd_key_list,
-    &cmd_key_revoke, &cmd_skill_push,    &cmd_skill_list,    &cmd_skill_show,     &cmd_skill_delete,
-    &cmd_skill_lint, &cmd_skill_package, &cmd_run,           &cmd_exec_show,      &cmd_exec_logs,
-    &cmd_health,     &cmd_runtime_list,  &cmd_runtime_check, &cmd_runtime_import, NULL,
+    &cmd_up,
+    &cmd_down,
+    &cmd_status,
+    &cmd_key_create,
+    &cmd_key_list,
+    &cmd_key_revoke,
+    &cmd_skill_push,
+    &cmd_skill_list,
+    &cmd_skill_show,
+    &cmd_skill_delete,
+    &cmd_skill_lint,
+    &cmd_skill_package,
+    &cmd_run,
+    &cmd_exec_show,
+    &cmd_exec_logs,
+    &cmd_key_rotate,
+    &cmd_tenant_create,
+    &cmd_tenant_list,
+    &cmd_tenant_limit,
+    &cmd_tenant_delete,
+    &cmd_health,
+    &cmd_runtime_list,
+    &cmd_runtime_check,
+    &cmd_runtime_import,
+    NULL,
 };
 
 /* The overview; of one group ("skill") when it is not NULL. */
@@ -38,7 +59,7 @@ static void print_overview(FILE *out, const char *group)
 
 static bool is_group(const char *word)
 {
-    static const char *const groups[] = {"key", "skill", "exec", "runtime"};
+    static const char *const groups[] = {"key", "tenant", "skill", "exec", "runtime"};
 
     for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
         if (strcmp(word, groups[i]) == 0) {

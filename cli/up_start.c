@@ -385,7 +385,8 @@ static bool make_key_child(void *ctx, int out_fd)
 {
     const sb_layout_t *l = ctx;
     char store[SB_STATE_PATH_MAX], secret[SB_APIKEY_LEN + 1], text[600];
-    sb_key_t key = {.tenant = "default", .name = "skillbox up", .role = SB_ROLE_ADMIN};
+    sb_key_t key = {
+        .tenant = "default", .name = "skillbox up", .role = SB_ROLE_ADMIN, .service = true};
     sb_err_t err;
     int n;
 

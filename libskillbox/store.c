@@ -36,7 +36,8 @@ static const char *const dbi_names[SB_DBI_COUNT] = {
     [SB_DBI_KEYIDS] = "keyids",     [SB_DBI_SKILLS] = "skills",
     [SB_DBI_HEADS] = "heads",       [SB_DBI_ORIGINS] = "origins",
     [SB_DBI_PACKAGES] = "packages", [SB_DBI_EXECUTIONS] = "executions",
-    [SB_DBI_LIVE] = "live",         [SB_DBI_BYSTATUS] = "bystatus",
+    [SB_DBI_LIVE] = "live",         [SB_DBI_LIMITS] = "limits",
+    [SB_DBI_KEYUSED] = "keyused",   [SB_DBI_BYSTATUS] = "bystatus",
     [SB_DBI_BYSKILL] = "byskill",   [SB_DBI_COUNTS] = "counts",
     [SB_DBI_IDEMPOTENCY] = "idem",  [SB_DBI_IDEMTIMES] = "idemtimes",
 };
@@ -276,7 +277,7 @@ static sb_code_t open_env(sb_store_t *st, size_t size, bool fresh, sb_err_t *err
 }
 
 /* Opens one dbi or all; MDB_NOTFOUND when there is none. */
-static int open_dbis(sb_store_t *st, MDB_txn *txn, unsigned flags, int first, int last)
+int sb_store_open_dbis(sb_store_t *st, MDB_txn *txn, unsigned flags, int first, int last)
 {
     for (int i = first; i <= last; i++) {
         int rc = mdb_dbi_open(txn, dbi_names[i], flags, &st->dbi[i]);
@@ -286,7 +287,7 @@ static int open_dbis(sb_store_t *st, MDB_txn *txn, unsigned flags, int first, in
     return 0;
 }
 
-static int meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *v)
+int sb_store_meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *v)
 {
     MDB_val key = {strlen(name), (void *)(uintptr_t)name}, val;
     int rc = mdb_get(txn, st->dbi[SB_DBI_META], &key, &val);
@@ -296,7 +297,7 @@ static int meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *v)
     return rc;
 }
 
-static int meta_put(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t v)
+int sb_store_meta_put(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t v)
 {
     MDB_val key = {strlen(name), (void *)(uintptr_t)name};
     sb_num_t num = sb_num(v);
@@ -305,7 +306,8 @@ static int meta_put(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t v)
     return mdb_put(txn, st->dbi[SB_DBI_META], &key, &val, 0);
 }
 
-/* SB_ENOTFOUND, which leaves err alone: nobody has made the databases yet. */
+/* Two leave err alone: SB_ENOTFOUND, nobody has made the databases yet; SB_ENOTAVAIL, the schema
+ * is an older one. */
 static sb_code_t load_schema(sb_store_t *st, sb_err_t *err)
 {
     uint64_t schema = 0;
@@ -314,16 +316,18 @@ static sb_code_t load_schema(sb_store_t *st, sb_err_t *err)
 
     if (rc != 0)
         return sb_store_fail(st, rc, "reading the schema", err);
-    rc = open_dbis(st, txn, 0, SB_DBI_META, SB_DBI_META);
+    rc = sb_store_open_dbis(st, txn, 0, SB_DBI_META, SB_DBI_META);
     if (rc == 0)
-        rc = meta_get(st, txn, "schema", &schema);
+        rc = sb_store_meta_get(st, txn, "schema", &schema);
     if (rc == 0 && schema == SB_STORE_SCHEMA)
-        rc = open_dbis(st, txn, 0, SB_DBI_META + 1, SB_DBI_COUNT - 1);
+        rc = sb_store_open_dbis(st, txn, 0, SB_DBI_META + 1, SB_DBI_COUNT - 1);
     if (rc == 0 && schema == SB_STORE_SCHEMA) {
         rc = mdb_txn_commit(txn); /* not aborted: that would lose the handles */
         return rc == 0 ? SB_OK : sb_store_fail(st, rc, "opening the databases", err);
     }
     mdb_txn_abort(txn);
+    if (rc == 0 && schema != 0 && schema < SB_STORE_SCHEMA)
+        return SB_ENOTAVAIL;
     if (rc == 0)
         return sb_err_set(err, SB_ECONFLICT,
                           "the store at %s has schema %llu, this program knows schema %d", st->path,
@@ -342,11 +346,11 @@ static sb_code_t make_schema(sb_store_t *st, sb_err_t *err)
 
     if (rc != 0)
         return sb_store_fail(st, rc, "making the databases", err);
-    rc = open_dbis(st, txn, MDB_CREATE, 0, SB_DBI_COUNT - 1);
-    if (rc == 0 && meta_get(st, txn, "schema", &schema) == MDB_NOTFOUND) {
-        rc = meta_put(st, txn, "schema", SB_STORE_SCHEMA);
+    rc = sb_store_open_dbis(st, txn, MDB_CREATE, 0, SB_DBI_COUNT - 1);
+    if (rc == 0 && sb_store_meta_get(st, txn, "schema", &schema) == MDB_NOTFOUND) {
+        rc = sb_store_meta_put(st, txn, "schema", SB_STORE_SCHEMA);
         if (rc == 0)
-            rc = meta_put(st, txn, "rev", 0);
+            rc = sb_store_meta_put(st, txn, "rev", 0);
     }
     if (rc != 0) {
         mdb_txn_abort(txn);
@@ -385,6 +389,8 @@ static sb_code_t open_locked(sb_store_t *st, size_t size, bool create, sb_err_t 
     rc = load_schema(st, err);
     if (rc == SB_ENOTFOUND)
         rc = create ? make_schema(st, err) : no_store(st, err);
+    else if (rc == SB_ENOTAVAIL)
+        rc = sb_store_upgrade(st, err);
     if (rc == SB_OK)
         rc = sb_packages_prepare(st->path, err);
     if (rc == SB_OK)
@@ -508,7 +514,7 @@ sb_code_t sb_store_ping(sb_store_t *st, sb_err_t *err)
 
     if (code != SB_OK)
         return code;
-    rc = meta_get(st, st->read, "schema", &schema);
+    rc = sb_store_meta_get(st, st->read, "schema", &schema);
     sb_store_read_end(st);
     return rc == 0 ? SB_OK : sb_store_fail(st, rc, "reading the schema", err);
 }
@@ -595,10 +601,10 @@ sb_code_t sb_log_start(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, const char 
                        const char *tenant, sb_err_t *err)
 {
     uint64_t rev;
-    int rc = meta_get(b->st, txn, "rev", &rev);
+    int rc = sb_store_meta_get(b->st, txn, "rev", &rev);
 
     if (rc == 0)
-        rc = meta_put(b->st, txn, "rev", rev + 1);
+        rc = sb_store_meta_put(b->st, txn, "rev", rev + 1);
     if (rc != 0)
         return sb_store_fail(b->st, rc, "taking a revision", err);
     sb_buf_init(entry, LOG_MAX);
@@ -612,7 +618,7 @@ sb_code_t sb_log_start(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, const char 
 sb_code_t sb_log_put(sb_batch_t *b, MDB_txn *txn, sb_buf_t *entry, sb_err_t *err)
 {
     uint64_t rev;
-    int rc = meta_get(b->st, txn, "rev", &rev);
+    int rc = sb_store_meta_get(b->st, txn, "rev", &rev);
 
     sb_buf_char(entry, '}');
     if (!sb_buf_ok(entry))

@@ -33,7 +33,7 @@
 #include "limits.h"
 #include "uuid7.h"
 
-#define SB_STORE_SCHEMA     1
+#define SB_STORE_SCHEMA     2
 #define SB_STORE_SIZE       (8 * SB_GIB)
 #define SB_STORE_MAXREADERS 1024
 
@@ -47,6 +47,7 @@ typedef struct {
 
 /*
  * Opens, creating folder and environment when `create`; size is used then only (0: SB_STORE_SIZE).
+ * A store of an older schema is brought to this one in one transaction: wholly, or left as it is.
  * SB_ENOTFOUND: no store there; SB_ECONFLICT: written by a newer schema (nothing
  * is touched); SB_EINTERNAL: open in this process already, or damaged; SB_ESYSTEM otherwise.
  * Clears stale readers and what a crash left in packages/ and tmp/ (takes the writer's lock for
@@ -74,14 +75,52 @@ typedef struct {
     bool service; /* may act for any tenant by X-Tenant-ID */
     int64_t created_ms;
     int64_t expires_ms; /* 0 = never */
+    int64_t used_ms;    /* 0 = not yet; a minute or so behind; sb_store_key_find leaves it out */
 } sb_key_t;
 
 /* By the SHA-256 of the secret.  SB_EAUTH: unknown or revoked.  Expiry is the caller's to judge. */
 sb_code_t sb_store_key_find(sb_store_t *st, const unsigned char sha256[32], sb_key_t *key,
                             sb_err_t *err);
+/* By its id.  SB_ENOTFOUND. */
+sb_code_t sb_store_key_get(sb_store_t *st, const char *id, sb_key_t *key, sb_err_t *err);
 typedef sb_code_t (*sb_key_cb)(void *ctx, const sb_key_t *key, sb_err_t *err);
 /* Oldest first, inside one read: the callback must not call the store. */
 sb_code_t sb_store_key_each(sb_store_t *st, sb_key_cb cb, void *ctx, sb_err_t *err);
+
+/* ---- tenants ---- */
+
+/* What a tenant may take; each a whole number from 0, or SB_UNLIMITED. */
+typedef enum {
+    SB_LIMIT_CONCURRENT_RUNS, /* runs under way at a time */
+    SB_LIMIT_QUEUED_RUNS,     /* runs that wait for their turn beside those */
+    SB_LIMIT_RUNS_PER_MINUTE,
+    SB_LIMIT_PACKAGE_BYTES,  /* of one uploaded package */
+    SB_LIMIT_ARTIFACT_BYTES, /* of the files of one run */
+    SB_LIMIT_DISK_BYTES,     /* of all that is kept */
+    SB_LIMIT_COUNT
+} sb_limit_t;
+
+#define SB_UNLIMITED (-1)
+#define SB_LIMIT_MAX (1LL << 50)
+
+/* As the API calls it: "concurrent_runs", ...; a static string. */
+const char *sb_limit_name(sb_limit_t limit);
+
+typedef struct {
+    char id[SB_TENANT_MAX + 1];
+    int64_t created_ms;
+    int64_t limit[SB_LIMIT_COUNT];
+} sb_tenant_t;
+
+/* SB_ENOTFOUND. */
+sb_code_t sb_store_tenant_get(sb_store_t *st, const char *id, sb_tenant_t *tenant, sb_err_t *err);
+/* The limits alone, for each run and upload: all SB_UNLIMITED for a tenant that has none set or
+ * isn't known. */
+sb_code_t sb_store_tenant_limits(sb_store_t *st, const char *id, int64_t limit[SB_LIMIT_COUNT],
+                                 sb_err_t *err);
+typedef sb_code_t (*sb_tenant_cb)(void *ctx, const sb_tenant_t *tenant, sb_err_t *err);
+/* By id, inside one read: the callback must not call the store. */
+sb_code_t sb_store_tenant_each(sb_store_t *st, sb_tenant_cb cb, void *ctx, sb_err_t *err);
 
 /* ---- skills (reads) ---- */
 
@@ -182,6 +221,32 @@ void sb_batch_abort(sb_batch_t *b);                      /* frees b */
 sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key_t *key,
                            sb_err_t *err);
 sb_code_t sb_batch_key_revoke(sb_batch_t *b, const char *id, sb_err_t *err);
+/*
+ * A successor of the key: same tenant, name, role, service and expiry, the new secret and a new
+ * id, in *next.  The old one goes on for grace_ms (0: it is revoked), never longer than it would
+ * have; old_until_ms is when it ends, may be NULL.  SB_ENOTFOUND; SB_ECONFLICT: it has expired.
+ */
+sb_code_t sb_batch_key_rotate(sb_batch_t *b, const char *id, const unsigned char sha256[32],
+                              int64_t grace_ms, sb_key_t *next, int64_t *old_until_ms,
+                              sb_err_t *err);
+
+typedef struct {
+    char id[SB_UUID_LEN + 1];
+    int64_t used_ms;
+} sb_key_use_t;
+/* When keys were used last; an earlier time than the stored one and unknown keys are skipped. */
+sb_code_t sb_batch_key_used(sb_batch_t *b, const sb_key_use_t *uses, size_t n, sb_err_t *err);
+
+/* Makes the tenant; created_ms is filled in when 0.  SB_ECONFLICT: it is there. */
+sb_code_t sb_batch_tenant_create(sb_batch_t *b, sb_tenant_t *tenant, sb_err_t *err);
+/* Sets the limits of one that is there; those with SB_LIMIT_KEEP stay.  The outcome in *tenant. */
+#define SB_LIMIT_KEEP (-2)
+sb_code_t sb_batch_tenant_update(sb_batch_t *b, sb_tenant_t *tenant, sb_err_t *err);
+/*
+ * Deletes a tenant that has neither skills nor executions (SB_ECONFLICT else: nothing is lost by
+ * it), and revokes its keys.  revoked, the number of those, may be NULL.
+ */
+sb_code_t sb_batch_tenant_delete(sb_batch_t *b, const char *id, int *revoked, sb_err_t *err);
 
 typedef enum { SB_ON_CONFLICT_BUMP, SB_ON_CONFLICT_ERROR } sb_on_conflict_t;
 

@@ -3,7 +3,9 @@
  *
  *   store.c             environment, transactions, batches, change log, codec
  *   store_packages.c    the files in packages/ and tmp/
- *   store_keys.c        API keys and tenants
+ *   store_keys.c        API keys
+ *   store_tenants.c     tenants and their limits
+ *   store_upgrade.c     a store of an older schema becomes one of this
  *   store_skills.c      skill versions
  *   store_heads.c       what `latest` means
  *   store_catalog.c     lists of skills and versions
@@ -36,6 +38,9 @@
  *   idem        tenant, SHA-256 of the key  16 bytes of execution id, SHA-256 of the body, created
  *   idemtimes   created (u64), then the     nothing
  *               key of idem
+ *   limits      tenant                      SB_LIMIT_COUNT numbers + 1 in one part; a shorter one
+ *               (since schema 2)            is of a program that knew fewer
+ *   keyused     id of a key (since 2)       u64: ms since 1970
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -59,6 +64,8 @@ enum {
     SB_DBI_PACKAGES,
     SB_DBI_EXECUTIONS,
     SB_DBI_LIVE,
+    SB_DBI_LIMITS, /* this and what follows: since schema 2 */
+    SB_DBI_KEYUSED,
     SB_DBI_BYSTATUS,
     SB_DBI_BYSKILL,
     SB_DBI_COUNTS,
@@ -129,6 +136,7 @@ enum {
     SB_KIND_EXECUTION,
     SB_KIND_LIVE,
     SB_KIND_IDEMPOTENCY,
+    SB_KIND_LIMITS,
     SB_KIND_PIN = 20 /* a head that somebody set */
 };
 
@@ -236,6 +244,26 @@ sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
                         const sb_exec_value_t *before, const sb_exec_value_t *after, sb_err_t *err);
 /* The element of the list: the record without its large members, appended. */
 void sb_exec_element(sb_str_t json, sb_buf_t *out);
+/* ---- store_tenants.c ---- */
+
+/* Makes the tenant's record unless it is there. */
+sb_code_t sb_tenant_make(sb_batch_t *b, MDB_txn *txn, const char *tenant, int64_t now,
+                         sb_err_t *err);
+
+/* ---- store_keys.c ---- */
+
+/* Revokes all keys of a tenant. */
+sb_code_t sb_keys_revoke_all(sb_batch_t *b, MDB_txn *txn, const char *tenant, int *revoked,
+                             sb_err_t *err);
+
+/* ---- store.c, store_upgrade.c: schema ---- */
+
+/* Opens dbis first..last; 0 or an LMDB error. */
+int sb_store_open_dbis(sb_store_t *st, MDB_txn *txn, unsigned flags, int first, int last);
+int sb_store_meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *v);
+int sb_store_meta_put(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t v);
+/* A store of an older schema becomes one of SB_STORE_SCHEMA, in one transaction. */
+sb_code_t sb_store_upgrade(sb_store_t *st, sb_err_t *err);
 
 /* ---- store_packages.c ---- */
 

@@ -244,3 +244,110 @@ void sb_bytes_format(int64_t bytes, char out[32])
         snprintf(out, 32, "%s%u.%u %s", sign, (unsigned)(tenths / 10), (unsigned)(tenths % 10),
                  names[unit]);
 }
+
+/* ---- times ---- */
+
+typedef struct {
+    const char *at, *end;
+    bool ok;
+} text_t;
+
+static int digits(text_t *t, int n, int min, int max)
+{
+    int v = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (t->at == t->end || *t->at < '0' || *t->at > '9') {
+            t->ok = false;
+            return min;
+        }
+        v = v * 10 + (*t->at++ - '0');
+    }
+    if (v < min || v > max)
+        t->ok = false;
+    return v;
+}
+
+static bool take_one_of(text_t *t, const char *chars, char *which)
+{
+    if (t->at == t->end || *t->at == '\0' || strchr(chars, *t->at) == NULL) {
+        t->ok = false;
+        return false;
+    }
+    *which = *t->at++;
+    return true;
+}
+
+/* Days from 1970-01-01 in the Gregorian calendar, year >= 1970. */
+static int64_t days_to(int year, int month, int day)
+{
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    int64_t y = year - 1; /* whole years before this one */
+    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    int64_t leaps = y / 4 - y / 100 + y / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
+
+    return (year - 1970) * 365LL + leaps + before[month - 1] + (leap && month > 2) + day - 1;
+}
+
+static bool day_exists(int year, int month, int day)
+{
+    int next_year = month == 12 ? year + 1 : year, next_month = month == 12 ? 1 : month + 1;
+
+    return days_to(year, month, day) < days_to(next_year, next_month, 1);
+}
+
+static int fraction(text_t *t)
+{
+    int ms = 0, scale = 100;
+
+    if (t->at == t->end || *t->at != '.')
+        return 0;
+    t->at++;
+    if (t->at == t->end || *t->at < '0' || *t->at > '9')
+        t->ok = false;
+    for (; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++, scale /= 10)
+        ms += (*t->at - '0') * scale;
+    return ms;
+}
+
+static int64_t offset_ms(text_t *t)
+{
+    char sign = 'Z', c;
+    int hours, minutes;
+
+    if (!take_one_of(t, "Zz+-", &sign) || sign == 'Z' || sign == 'z')
+        return 0;
+    hours = digits(t, 2, 0, 23);
+    take_one_of(t, ":", &c);
+    minutes = digits(t, 2, 0, 59);
+    return (sign == '-' ? -1 : 1) * (hours * 60LL + minutes) * 60000;
+}
+
+bool sb_time_parse(const char *s, size_t len, int64_t *unix_ms)
+{
+    text_t t = {s, s + len, true};
+    int year, month, day, hour, minute, second;
+    int64_t ms;
+    char c;
+
+    year = digits(&t, 4, 1970, 9999);
+    take_one_of(&t, "-", &c);
+    month = digits(&t, 2, 1, 12);
+    take_one_of(&t, "-", &c);
+    day = digits(&t, 2, 1, 31);
+    take_one_of(&t, "Tt ", &c);
+    hour = digits(&t, 2, 0, 23);
+    take_one_of(&t, ":", &c);
+    minute = digits(&t, 2, 0, 59);
+    take_one_of(&t, ":", &c);
+    second = digits(&t, 2, 0, 60);
+    if (!t.ok || !day_exists(year, month, day))
+        return false;
+    ms = fraction(&t);
+    ms += (days_to(year, month, day) * 86400LL + hour * 3600LL + minute * 60LL + second) * 1000;
+    ms -= offset_ms(&t);
+    if (!t.ok || t.at != t.end || ms < 0)
+        return false;
+    *unix_ms = ms;
+    return true;
+}

@@ -5,6 +5,7 @@
 #define SB_UNITS_H
 
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "err.h"
@@ -23,5 +24,11 @@ sb_code_t sb_cpu_parse(const char *s, size_t len, int32_t *milli, sb_err_t *err)
 
 /* "256 MiB", "1.5 GiB", "512 B": for messages.  out has 32 bytes. */
 void sb_bytes_format(int64_t bytes, char out[32]);
+
+/*
+ * RFC 3339: "2026-11-20T12:00:00Z", with a fraction of a second (cut to milliseconds) or an offset
+ * ("+01:00") as well; years 1970 to 9999, a leap second counts as the next one.  False: it is none.
+ */
+bool sb_time_parse(const char *s, size_t len, int64_t *unix_ms);
 
 #endif

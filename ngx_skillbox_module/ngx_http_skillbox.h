@@ -6,6 +6,7 @@
  *     _module  _conf   directives, phases, processes
  *     _routes      path and method -> handler
  *     _catalog  _versions  _upload  _execution  _artifact      the handlers
+ *     _admin  _admin_keys  _admin_tenants           those of /v1/admin
  *     _input       arguments and small bodies
  *     _job         the body of POST /v1/executions (no nginx in it)
  *     _record      an execution's record
@@ -13,7 +14,7 @@
  *                  own (ngx_http_skillbox_async.h)
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
- *     _auth  _variables  _errors
+ *     _auth  _roles  _key_use  _variables  _errors
  *
  * Everything runs in nginx workers: as the worker's user, on the event loop,
  * unless a comment says "thread".
@@ -109,7 +110,7 @@ typedef struct {
     const char                   *path;        /* a part "*" is a parameter */
     ngx_uint_t                    public;      /* needs no API key */
     const char                   *allow;
-    ngx_http_skillbox_method_t    methods[4];
+    ngx_http_skillbox_method_t    methods[5];
 } ngx_http_skillbox_route_t;
 
 
@@ -171,6 +172,10 @@ struct ngx_http_skillbox_ctx_s {
     int64_t                       run_usec;
 
     ngx_str_t                     request_id;
+
+    /* for the audit log */
+    ngx_str_t                     object;      /* what a call of admin's is about */
+    ngx_str_t                     digest;      /* of the package */
 };
 
 
@@ -317,6 +322,38 @@ ngx_int_t ngx_http_skillbox_authorize(ngx_http_request_t *r,
 ngx_int_t ngx_http_skillbox_access_handler(ngx_http_request_t *r);
 
 
+/* ngx_http_skillbox_roles.c, _key_use.c */
+
+ngx_int_t ngx_http_skillbox_check_role(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* notes that the key was used now; written some time later */
+void ngx_http_skillbox_key_use(const sb_key_t *key);
+
+
+/* ngx_http_skillbox_admin_keys.c, _admin_tenants.c */
+
+ngx_int_t ngx_http_skillbox_key_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_create(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_rotate(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_key_revoke(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_create(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_update(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_tenant_delete(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+
 /* ngx_http_skillbox_variables.c */
 
 ngx_int_t ngx_http_skillbox_add_variables(ngx_conf_t *cf);
@@ -362,6 +399,10 @@ ngx_int_t ngx_http_skillbox_arg_number(ngx_http_request_t *r,
     const char *name, ngx_int_t fallback, ngx_int_t max, ngx_int_t *number);
 /* Reads a body that must be a JSON object of at most max bytes (some KiB). */
 ngx_int_t ngx_http_skillbox_read_json(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, size_t max,
+    ngx_http_skillbox_json_pt handler);
+/* the same, and an empty body is an empty object */
+ngx_int_t ngx_http_skillbox_read_json_or_none(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, size_t max,
     ngx_http_skillbox_json_pt handler);
 /* a string without NULs; NULL when it is not there and need not be */

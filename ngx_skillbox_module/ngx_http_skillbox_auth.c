@@ -59,6 +59,11 @@ ngx_http_skillbox_authenticate(ngx_http_request_t *r,
     }
 
     if (ctx->auth == NGX_HTTP_SKILLBOX_AUTH_OK) {
+
+        if (!open) {
+            ngx_http_skillbox_key_use(&ctx->key);
+        }
+
         ctx->auth = ngx_http_skillbox_act_for(r, &ctx->key);
     }
 }
@@ -187,7 +192,10 @@ ngx_http_skillbox_act_for(ngx_http_request_t *r, sb_key_t *key)
 }
 
 
-/* NGX_OK: ctx->key.tenant is who is acted for; else the status to answer */
+/*
+ * NGX_OK: ctx->key.tenant is who is acted for, and the key's role is enough;
+ * else the status to answer
+ */
 
 ngx_int_t
 ngx_http_skillbox_authorize(ngx_http_request_t *r,
@@ -200,7 +208,7 @@ ngx_http_skillbox_authorize(ngx_http_request_t *r,
     switch (ctx->auth) {
 
     case NGX_HTTP_SKILLBOX_AUTH_OK:
-        return NGX_OK;
+        return ngx_http_skillbox_check_role(r, ctx);
 
     case NGX_HTTP_SKILLBOX_AUTH_MISSING:
         return ngx_http_skillbox_error(r, NGX_HTTP_UNAUTHORIZED,

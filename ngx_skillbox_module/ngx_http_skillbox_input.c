@@ -12,10 +12,13 @@
 typedef struct {
     size_t                        max;
     ngx_http_skillbox_json_pt     handler;
-    void                         *data;
+    ngx_uint_t                    optional;
 } ngx_http_skillbox_input_t;
 
 
+static ngx_int_t ngx_http_skillbox_input_read(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, size_t max,
+    ngx_http_skillbox_json_pt handler, ngx_uint_t optional);
 static void ngx_http_skillbox_input_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_skillbox_input_parse(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_input_t *input);
@@ -96,6 +99,24 @@ ngx_http_skillbox_read_json(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, size_t max,
     ngx_http_skillbox_json_pt handler)
 {
+    return ngx_http_skillbox_input_read(r, ctx, max, handler, 0);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_read_json_or_none(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, size_t max,
+    ngx_http_skillbox_json_pt handler)
+{
+    return ngx_http_skillbox_input_read(r, ctx, max, handler, 1);
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_input_read(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, size_t max,
+    ngx_http_skillbox_json_pt handler, ngx_uint_t optional)
+{
     ngx_int_t                   rc;
     ngx_http_skillbox_input_t  *input;
 
@@ -111,6 +132,7 @@ ngx_http_skillbox_read_json(ngx_http_request_t *r,
 
     input->max = max;
     input->handler = handler;
+    input->optional = optional;
     ctx->data = input;
 
     r->request_body_in_single_buf = 1;
@@ -165,8 +187,10 @@ ngx_http_skillbox_input_parse(ngx_http_request_t *r,
         return rc;
     }
 
-    root = json_loadb(text.data ? text.data : "", text.len,
-                      JSON_REJECT_DUPLICATES, &error);
+    root = (text.len == 0 && input->optional)
+           ? json_object()
+           : json_loadb(text.data ? text.data : "", text.len,
+                        JSON_REJECT_DUPLICATES, &error);
 
     if (json_is_object(root)) {
         rc = input->handler(r, ctx, root);
@@ -175,11 +199,15 @@ ngx_http_skillbox_input_parse(ngx_http_request_t *r,
         rc = ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
                                      "The body is empty.");
 
+    } else if (root == NULL) {
+        rc = ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
+                                     "The body is not valid JSON: line %d, "
+                                     "column %d: %s.", error.line,
+                                     error.column, error.text);
+
     } else {
         rc = ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
-                                     "The body must be a JSON object%s%s.",
-                                     root ? "" : ": ",
-                                     root ? "" : error.text);
+                                     "The body must be a JSON object.");
     }
 
     json_decref(root);

@@ -83,6 +83,27 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/executions/*/files.tar.gz", 1, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_artifact } } },
 
+    { "/v1/admin/keys", 0, "GET, HEAD, POST",
+      { { NGX_HTTP_GET, ngx_http_skillbox_key_list },
+        { NGX_HTTP_POST, ngx_http_skillbox_key_create } } },
+
+    { "/v1/admin/keys/*", 0, "GET, HEAD, DELETE",
+      { { NGX_HTTP_GET, ngx_http_skillbox_key_get },
+        { NGX_HTTP_DELETE, ngx_http_skillbox_key_revoke } } },
+
+    { "/v1/admin/keys/*/rotate", 0, "POST",
+      { { NGX_HTTP_POST, ngx_http_skillbox_key_rotate } } },
+
+    { "/v1/admin/tenants", 0, "GET, HEAD, POST",
+      { { NGX_HTTP_GET, ngx_http_skillbox_tenant_list },
+        { NGX_HTTP_POST, ngx_http_skillbox_tenant_create } } },
+
+    { "/v1/admin/tenants/*", 0, "GET, HEAD, PUT, PATCH, DELETE",
+      { { NGX_HTTP_GET, ngx_http_skillbox_tenant_get },
+        { NGX_HTTP_PUT, ngx_http_skillbox_tenant_update },
+        { NGX_HTTP_PATCH, ngx_http_skillbox_tenant_update },
+        { NGX_HTTP_DELETE, ngx_http_skillbox_tenant_delete } } },
+
     { NULL, 0, NULL, { { 0, NULL } } }
 };
 

@@ -101,7 +101,8 @@ def fake():
 
 # ---- the words on the command line ----
 
-COMMANDS = ["up", "down", "status", "key create", "key list", "key revoke", "skill push", "skill list", "skill show",
+COMMANDS = ["up", "down", "status", "key create", "key list", "key rotate", "key revoke",
+            "tenant create", "tenant list", "tenant limit", "tenant delete", "skill push", "skill list", "skill show",
             "skill delete", "skill lint", "skill package", "run", "exec show", "exec logs", "health"]
 
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "../../libskillbox/buf.h"
 #include "../../libskillbox/units.h"
 
 #define BAD INT64_MIN
@@ -168,13 +169,56 @@ static void sizes_for_people(void **state)
     }
 }
 
+static void times(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ms; /* -1: refused */
+    } cases[] = {
+        {"1970-01-01T00:00:00Z", 0},
+        {"2026-11-20T12:00:00.000Z", 1795176000000},
+        {"2026-11-20T12:00:00.1239Z", 1795176000123},
+        {"2026-11-20t13:30:00+01:30", 1795176000000},
+        {"2026-11-20T11:00:00-01:00", 1795176000000},
+        {"2024-02-29T00:00:00Z", 1709164800000},
+        {"2100-03-01T00:00:00Z", 4107542400000},
+        {"9999-12-31T23:59:60Z", 253402300800000},
+        {"2023-02-29T00:00:00Z", -1},
+        {"2100-02-29T00:00:00Z", -1},
+        {"2026-13-01T00:00:00Z", -1},
+        {"2026-04-31T00:00:00Z", -1},
+        {"1969-12-31T23:59:59Z", -1},
+        {"1970-01-01T00:00:00+00:01", -1},
+        {"2026-11-20T24:00:00Z", -1},
+        {"2026-11-20T12:00:00", -1},
+        {"2026-11-20T12:00:00.Z", -1},
+        {"2026-11-20T12:00:00Zx", -1},
+        {"2026-11-20", -1},
+        {"", -1},
+    };
+    char text[SB_TIME_LEN + 1];
+    int64_t ms;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        ms = -1;
+        assert_int_equal(sb_time_parse(cases[i].text, strlen(cases[i].text), &ms),
+                         cases[i].ms != -1);
+        assert_int_equal(ms, cases[i].ms);
+    }
+    for (ms = 0; ms < 253402300800000; ms += 86400000LL * 97 + 12345) { /* as it is printed */
+        int64_t back = -1;
+
+        sb_time_format(ms, text);
+        assert_true(sb_time_parse(text, SB_TIME_LEN, &back));
+        assert_int_equal(back, ms);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(durations),
-        cmocka_unit_test(memory),
-        cmocka_unit_test(cpu),
-        cmocka_unit_test(sizes_for_people),
+        cmocka_unit_test(durations),        cmocka_unit_test(memory), cmocka_unit_test(cpu),
+        cmocka_unit_test(sizes_for_people), cmocka_unit_test(times),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
