@@ -9,14 +9,14 @@ import pytest
 from harness import check, settings, watch
 from harness.packages import skill
 
-SLEEP = "import time; print('started', flush=True); time.sleep(300)"
+SLEEP = "echo started; sleep 300"
 
 
 @pytest.fixture(scope="module")
 def gw(gateway):
     gateway.push(skill("quick", "print('hello')\nopen('/sandbox/out/output.json', 'w').write('{\"a\": 1}')\n"
                        "open('/sandbox/out/files/x', 'w').write('x')"))
-    gateway.push(skill("sleep", SLEEP))
+    gateway.push(skill("sleep", SLEEP, lang="bash"))
     gateway.push(skill("fail", "raise SystemExit(3)"))
     return gateway
 
@@ -90,13 +90,14 @@ def test_a_failure_and_a_timeout_are_results(gw):
 
 def test_a_run_is_seen_queued_then_running_then_ended(make_gateway):
     gw = make_gateway(helper={"concurrency": 1})
-    gw.push(skill("sleep", SLEEP))
+    gw.push(skill("sleep", SLEEP, lang="bash"))
     first, second = gw.submit("sleep"), gw.submit("sleep")
     body = running(gw, first)
     assert body["error"] is None and "finished_at" not in body and body["skill_name"] == "sleep"
     assert gw.execution(second)["status"] == "queued"
     assert cancel(gw, first)["status"] == "cancelled"
     running(gw, second)
+    watch.wait_for(lambda: watch.children_named(gw.helper.pid, "sleep"), 15 * settings.SLOW, "it does not sleep")
     assert cancel(gw, second)["logs"] == "started\n"
 
 
@@ -122,7 +123,7 @@ def test_another_tenants_execution_is_not_there(gw):
 
 def test_delete_of_one_that_waits_or_runs_cancels_it(make_gateway):
     gw = make_gateway(helper={"concurrency": 1})
-    gw.push(skill("sleep", SLEEP))
+    gw.push(skill("sleep", SLEEP, lang="bash"))
     runs, waits = gw.submit("sleep"), gw.submit("sleep")
     running(gw, runs)
     for execution in (waits, runs):
@@ -258,7 +259,7 @@ def test_the_internal_listener_is_for_the_helper_alone(make_gateway, slow):
 
 def test_a_run_that_no_helper_knows_is_not_live_for_ever(make_gateway):
     gw = make_gateway(helper={"concurrency": 1})
-    gw.push(skill("sleep", SLEEP))
+    gw.push(skill("sleep", SLEEP, lang="bash"))
     execution = gw.submit("sleep")
     running(gw, execution)
     gw.helper.kill()

@@ -168,8 +168,10 @@ static void a_killed_writer_loses_nothing_that_was_committed(void **state)
             write_until_killed(f, w, report[1]);
         }
         close(report[1]);
-        assert_int_equal(read(report[0], &c, 1), 1); /* it is at work */
-        acknowledged++;
+        for (unsigned n = 0; n <= w % 3; n++) { /* it is at work */
+            assert_int_equal(read(report[0], &c, 1), 1);
+            acknowledged++;
+        }
         usleep(1000 + w * 1731 % 20000);
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_int_equal(wait_for(pid), SIGKILL);
