@@ -11,8 +11,14 @@
 #include "ngx_http_skillbox.h"
 
 #include <stdarg.h>
+#include <sys/random.h>
 
 
+#define NGX_HTTP_SKILLBOX_REQUEST_ID_BYTES  16   /* divides 4096 */
+
+
+static ngx_int_t ngx_http_skillbox_make_request_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *vv);
 static ngx_int_t ngx_http_skillbox_header_filter(ngx_http_request_t *r);
 static ngx_int_t ngx_http_skillbox_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
@@ -274,7 +280,7 @@ ngx_http_skillbox_copy(ngx_pool_t *pool, const char *data, size_t len)
 
 /*
  * The client's X-Request-ID when it is harmless in a log and in a header, else
- * nginx's $request_id.
+ * what $request_id is from then on.
  */
 
 void
@@ -317,9 +323,9 @@ ngx_http_skillbox_request_id(ngx_http_request_t *r, ngx_str_t *id)
     }
 
     smcf = ngx_http_get_module_main_conf(r, ngx_http_skillbox_module);
-    vv = ngx_http_get_indexed_variable(r, smcf->request_id);
+    vv = &r->variables[smcf->request_id];
 
-    if (vv == NULL || vv->not_found) {
+    if (!vv->valid && ngx_http_skillbox_make_request_id(r, vv) != NGX_OK) {
         ngx_str_null(id);
         return;
     }
@@ -332,6 +338,52 @@ found:
     if (ctx) {
         ctx->request_id = *id;
     }
+}
+
+
+/*
+ * nginx's own $request_id takes 1.6 us of OpenSSL 3's RAND_bytes(), a sixth of
+ * what a read from the catalog takes.  So the variable is given its value here: as
+ * many bits, the kernel's too, fetched for 256 requests at a time.
+ */
+
+static ngx_int_t
+ngx_http_skillbox_make_request_id(ngx_http_request_t *r,
+    ngx_http_variable_value_t *vv)
+{
+    u_char   *p;
+    ssize_t   n;
+
+    static u_char  pool[4096];
+    static size_t  used = sizeof(pool);
+
+    if (used == sizeof(pool)) {
+        n = getrandom(pool, sizeof(pool), 0);
+
+        if (n != (ssize_t) sizeof(pool)) {
+            ngx_log_error(NGX_LOG_ALERT, r->connection->log, ngx_errno,
+                          "getrandom() failed");
+            return NGX_ERROR;
+        }
+
+        used = 0;
+    }
+
+    p = ngx_pnalloc(r->pool, 2 * NGX_HTTP_SKILLBOX_REQUEST_ID_BYTES);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_hex_dump(p, &pool[used], NGX_HTTP_SKILLBOX_REQUEST_ID_BYTES);
+    used += NGX_HTTP_SKILLBOX_REQUEST_ID_BYTES;
+
+    vv->data = p;
+    vv->len = 2 * NGX_HTTP_SKILLBOX_REQUEST_ID_BYTES;
+    vv->valid = 1;
+    vv->no_cacheable = 0;
+    vv->not_found = 0;
+
+    return NGX_OK;
 }
 
 

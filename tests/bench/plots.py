@@ -9,7 +9,7 @@ set grid back lc rgb '#dddddd'
 set border 3
 set tics nomirror
 """
-COLOURS = ["#555555", "#c0392b", "#8e44ad", "#e67e22", "#1f77b4", "#2ca02c", "#17becf"]
+COLOURS = ["#555555", "#c0392b", "#8e44ad", "#e67e22", "#1f77b4", "#2ca02c", "#17becf", "#bcbd22"]
 
 
 def quantiles(pool, steps=200):
@@ -28,7 +28,7 @@ def blocks(series):
 
 def distribution(book, lang, title):
     series = [(what, quantiles(book.pooled((lang, what))), "using 1:2 with lines lw 2")
-              for what in ("bare", "bubblewrap", "nsjail", "isolate", "http ready", "http back to back", "http none ready")
+              for what in ("bare", "bubblewrap", "nsjail", "isolate", "http ready", "http back to back", "http none ready", "http no zygote")
               if (lang, what) in book]
     if len(series) < 2:
         return None

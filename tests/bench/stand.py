@@ -1,7 +1,8 @@
 """The gateways that are measured, each started when it is first asked for, and the folder they share.
 
     default   two workers, the helper at its defaults
-    cold      the same with nothing started ahead: no zygote, no child that waits for a run
+    cold      the same with no child that waits for a run; a zygote, if there are any, forks one then
+    off       the same without zygotes: an interpreter is started for each run
     restarted one whose helper is started again and again
     true      `true` in the place of Bash's interpreter
     wide      24 runs at a time
@@ -23,8 +24,13 @@ from harness.packages import as_zip, skill
 import fcgi_call
 from measure import TOOLS, Failed, run_tool
 
-# helper.yaml of `cold`: every key that makes something ahead, set to nothing.
-NOTHING_AHEAD = {}
+# What a gateway's helper.yaml says beside the defaults.
+HELPERS = {
+    "cold": {"warm": 0, "zygote": {"warm": 0}},
+    "off": {"warm": 0, "zygote": {"enabled": "false"}},
+    "wide": {"concurrency": 24},
+    "true": {"runtimes": {"bash": "/usr/bin/true"}},
+}
 
 RETURN_200 = ("location = /return-200 { default_type application/json; return 200 "
               "'{\"name\":\"as-long-as-a-record\",\"version\":\"1.0.0\",\"status\":\"available\"}'; }")
@@ -81,20 +87,16 @@ class Stand:
 
     def make(self, name):
         """A gateway of that kind that nobody shares; the caller stops it."""
-        helper = {}
-        if name == "cold":
-            if not NOTHING_AHEAD:
-                raise Failed("this helper has no key that turns off what is started ahead")
-            helper = NOTHING_AHEAD
-        elif name == "wide":
-            helper = {"concurrency": 24}
-        elif name == "true":
-            helper = {"runtimes": {"bash": "/usr/bin/true"}}
-        elif name == "null":
+        if name == "null":
             return NullGateway(seed=TINY, **NGINX).start()
-        elif name == "big":
+        if name == "big":
             return SeededGateway(seed=QUICK_BIG if self.quick else BIG, helper=USERS, **NGINX).start()
-        return Gateway(helper={**USERS, **helper}, **NGINX).start()
+        try:
+            return Gateway(helper={**USERS, **HELPERS.get(name, {})}, **NGINX).start()
+        except AssertionError as error:
+            if "unknown key" not in str(error):
+                raise
+            raise Failed(f"this helper does not know the keys {HELPERS[name]}") from error
 
     def gateway(self, name="default"):
         if name not in self.gateways:

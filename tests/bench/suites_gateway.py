@@ -216,7 +216,7 @@ class Memory(Suite):
         finally:
             idle.stop()
         try:
-            cold = self.stand.make("cold")
+            cold = self.stand.make("off")
         except Failed as error:
             self.book.skip("memory with nothing made ahead", str(error))
         else:

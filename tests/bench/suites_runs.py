@@ -51,23 +51,25 @@ class OneLine(Suite):
     """A script of one line: bare, in other sandboxes, over HTTP.
 
     ready: a pause after each run, long enough for the next child to be ready; back to back: no pause,
-    so what is made ahead is used up; none ready: nothing is made ahead at all."""
+    so what is made ahead is used up; none ready: no child waits, a zygote that is there forks one; no
+    zygote: nothing is started before the run."""
 
     lang, title, code = "", "", ""
     command = []
     runs, pause_ms = 40, 20
+    KINDS = {"default": "ready", "cold": "none ready", "off": "no zygote"}
 
     def prepare(self):
         self.skill = f"one-line-{self.lang}"
         self.request = {}
-        for kind in ("default", "cold"):
+        for kind, words in self.KINDS.items():
             try:
                 gw = self.stand.gateway(kind)
                 gw.push(skill(self.skill, self.code, self.lang))
                 first_runs(gw, self.skill, 5)
                 self.request[kind] = run_request(self.stand.folder, gw, self.skill), gw
             except Failed as error:
-                self.book.skip(f"{self.title}, none ready", str(error))
+                self.book.skip(f"{self.title}, {words}", str(error))
 
     def http(self, kind, **options):
         request, gw = self.request[kind]
@@ -88,8 +90,9 @@ class OneLine(Suite):
         steps = [((self.name, "bare"), lambda: spawn(self.command, count)),
                  ((self.name, "http ready"), lambda: self.http("default", count=count, pause_us=self.pause_ms * 1000)),
                  ((self.name, "http back to back"), lambda: self.http("default", count=count))]
-        if "cold" in self.request:
-            steps.append(((self.name, "http none ready"), lambda: self.http("cold", count=count)))
+        for kind in ("cold", "off"):
+            if kind in self.request:
+                steps.append(((self.name, f"http {self.KINDS[kind]}"), lambda kind=kind: self.http(kind, count=count)))
         for name, (wrap, share) in self.peers.items():
             some = max(2, int(count * share))
             steps.append(((self.name, name), lambda wrap=wrap, some=some: spawn(wrap(self.command), some)))
@@ -98,7 +101,7 @@ class OneLine(Suite):
     def tables(self):
         bare = (self.name, "bare")
         rows = []
-        for what in ("bare", *self.peers, "http ready", "http back to back", "http none ready"):
+        for what in ("bare", *self.peers, "http ready", "http back to back", "http none ready", "http no zygote"):
             row = (self.name, what)
             if row in self.book:
                 rows.append([what, *(ms(self.book.percentile(row, p)) for p in (50, 95, 99)),
