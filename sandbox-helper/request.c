@@ -35,13 +35,14 @@ enum {
     P_CPU_MILLI,
     P_JOB_LENGTH,
     P_CONTENT_TYPE,
+    P_CHECK,
     P_COUNT
 };
 
 static const char *const names[P_COUNT] = {
-    SB_P_OP,     SB_P_REQUEST_ID, SB_P_TENANT,     SB_P_EXECUTION,   SB_P_SKILL,  SB_P_VERSION,
-    SB_P_DIGEST, SB_P_LANG,       SB_P_IMAGE,      SB_P_MODE,        SB_P_TARGET, SB_P_TIMEOUT_MS,
-    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CONTENT_TYPE};
+    SB_P_OP,     SB_P_REQUEST_ID, SB_P_TENANT,     SB_P_EXECUTION,    SB_P_SKILL,  SB_P_VERSION,
+    SB_P_DIGEST, SB_P_LANG,       SB_P_IMAGE,      SB_P_MODE,         SB_P_TARGET, SB_P_TIMEOUT_MS,
+    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CONTENT_TYPE, SB_P_CHECK};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -229,10 +230,34 @@ static sb_code_t take_run(const value_t *values, const config_t *c, request_t *r
     return rc;
 }
 
+static sb_code_t take_intake(const value_t *values, request_t *r, sb_err_t *err)
+{
+    static const char *const switches[] = {"", "0", "1"};
+    int check = word(&values[P_CHECK], switches, 3);
+
+    if (check < 0)
+        return bad(err, P_CHECK, &values[P_CHECK]);
+    r->check = check == 2;
+    return take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
+}
+
+static sb_code_t take_files(const value_t *values, request_t *r, sb_err_t *err)
+{
+    const value_t *path = &values[P_TARGET];
+    sb_code_t rc = take_digest(&values[P_DIGEST], r->digest, err);
+
+    if (rc != SB_OK || path->len == 0)
+        return rc;
+    if (path->len > SB_PATH_MAX || !sb_path_valid(path->data, path->len))
+        return bad(err, P_TARGET, path);
+    copy(r->target, path);
+    return SB_OK;
+}
+
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err)
 {
-    static const char *const ops[] = {SB_OP_RUN, SB_OP_INTAKE, SB_OP_STATUS};
+    static const char *const ops[] = {SB_OP_RUN, SB_OP_INTAKE, SB_OP_STATUS, SB_OP_FILES};
     value_t values[P_COUNT];
 
     memset(r, 0, sizeof *r);
@@ -242,7 +267,7 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
     if (rc != SB_OK)
         return rc;
 
-    int op = word(&values[P_OP], ops, 3);
+    int op = word(&values[P_OP], ops, 4);
     if (op < 0)
         return bad(err, P_OP, &values[P_OP]);
     r->op = (request_op_t)op;
@@ -252,6 +277,8 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
     if (rc == SB_OK && r->op == OP_RUN)
         rc = take_run(values, config, r, err);
     if (rc == SB_OK && r->op == OP_INTAKE)
-        rc = take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
+        rc = take_intake(values, r, err);
+    if (rc == SB_OK && r->op == OP_FILES)
+        rc = take_files(values, r, err);
     return rc;
 }

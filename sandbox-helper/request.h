@@ -5,6 +5,7 @@
 #ifndef SB_REQUEST_H
 #define SB_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,7 +17,7 @@
 
 #define REQUEST_ID_MAX 128
 
-typedef enum { OP_RUN, OP_INTAKE, OP_STATUS } request_op_t;
+typedef enum { OP_RUN, OP_INTAKE, OP_STATUS, OP_FILES } request_op_t;
 
 typedef struct {
     request_op_t op;
@@ -34,6 +35,7 @@ typedef struct {
     int64_t timeout_ms, memory, cpu_milli; /* already clamped to the runtime's maxima */
     int64_t job_length;
     char content_type[256];
+    bool check; /* intake: examine only */
 } request_t;
 
 /*

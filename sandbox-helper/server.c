@@ -111,6 +111,7 @@ static void on_params(void *ctx, connection_t *conn, const char *data, size_t le
         job_accept(h, conn, &request);
         break;
     case OP_INTAKE:
+    case OP_FILES:
         intake_accept(h, conn, &request);
         break;
     case OP_STATUS:
