@@ -297,7 +297,7 @@ static int exit_of_status(long status)
 static void print_detail(const json_t *d)
 {
     const char *message = json_string_value(json_object_get(d, "message"));
-    const char *path = json_string_value(json_object_get(d, "path"));
+    const char *path = json_string_value(json_object_get(d, "file"));
     json_int_t line = json_integer_value(json_object_get(d, "line"));
 
     if (json_is_string(d)) {

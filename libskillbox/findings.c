@@ -126,7 +126,7 @@ static json_t *finding_to_json(const sb_finding_t *item)
                           item->code, "message", item->message);
 
     if (o != NULL && item->path[0] != '\0' &&
-        json_object_set_new(o, "path", json_string(item->path)) != 0) {
+        json_object_set_new(o, "file", json_string(item->path)) != 0) {
         json_decref(o);
         return NULL;
     }

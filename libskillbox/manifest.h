@@ -42,7 +42,7 @@ void sb_findings_add(sb_findings_t *f, sb_severity_t severity, const char *code,
                      int line, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* SB_OK when no error was seen; else SB_ESKILL with the first one's text and line in err. */
 sb_code_t sb_findings_verdict(const sb_findings_t *f, sb_err_t *err);
-/* [{"severity":"error","code","message","path"?,"line"?}, ...]; new reference, NULL out of memory.
+/* [{"severity":"error","code","message","file"?,"line"?}, ...]; new reference, NULL out of memory.
  */
 json_t *sb_findings_to_json(const sb_findings_t *f);
 

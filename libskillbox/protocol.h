@@ -36,6 +36,13 @@
  *           200: {"digest":hex64,"manifest":{...},"scripts":[{"path","lang"}],
  *                 "files":[{"path","size_bytes"}],"size_bytes":n,"findings":[...]}
  *           manifest: see sb_manifest_to_json() in manifest.h.
+ *           With SB_P_CHECK "1" the package is only examined: the same answer, nothing is kept.
+ *   files   no STDIN.  SB_P_DIGEST, and SB_P_TARGET: one path, or "" for all.
+ *           200: [{"path","content","size_bytes","encoding"?:"base64","link"?:target,
+ *           "truncated"?:true},...] sorted by path.  Content that is not UTF-8 text is base64;
+ *           a file above SB_FILES_FILE_MAX, or one that would take the answer above
+ *           SB_FILES_MAX, comes without its content and "truncated".  404 not_found:
+ *           the package has no such path.
  *   status  no STDIN.  200: {"status":"ok"|"degraded"|"unavailable","reason"?,
  *           "tier","runtimes":{lang:"ok"|reason},
  *           "images":[{"name","lang","status":"ok"|reason}],"running","queued",...}
@@ -75,6 +82,7 @@
 #define SB_P_OFFSET       "SKILLBOX_OFFSET"  /* attach */
 #define SB_P_FOLLOW       "SKILLBOX_FOLLOW"  /* attach: 0 | 1 */
 #define SB_P_CONTENT_TYPE "CONTENT_TYPE"
+#define SB_P_CHECK        "SKILLBOX_CHECK" /* 1: examine the package, keep nothing */
 
 #define SB_OP_RUN    "run"
 #define SB_OP_INTAKE "intake"
@@ -82,6 +90,7 @@
 #define SB_OP_SUBMIT "submit"
 #define SB_OP_CANCEL "cancel"
 #define SB_OP_ATTACH "attach"
+#define SB_OP_FILES  "files"
 
 /* answer headers of `run` */
 #define SB_H_STATUS     "X-Skillbox-Status"     /* success | failed | timeout | cancelled */
@@ -102,6 +111,10 @@
 
 #define SB_SLUG_UNKNOWN_PACKAGE   "unknown_package"
 #define SB_SLUG_UNKNOWN_EXECUTION "unknown_execution"
+
+/* bytes of one file's content, and of a whole answer, that `files` gives */
+#define SB_FILES_FILE_MAX (8 * SB_MIB)
+#define SB_FILES_MAX      (16 * SB_MIB)
 
 #define SB_HEARTBEAT_MS   10000
 #define SB_PARAMS_MAX     65536 /* bytes of all PARAMS together */

@@ -5,8 +5,10 @@
  *
  *     _module  _conf   directives, phases, processes
  *     _routes      path and method -> handler
- *     _catalog  _versions  _upload  _execution  _artifact      the handlers
+ *     _catalog  _versions  _package  _upload  _fields  _execution  _artifact
+ *                  the handlers
  *     _admin  _admin_keys  _admin_tenants           those of /v1/admin
+ *     _intake      from the helper's word about a package to a skill version
  *     _input       arguments and small bodies
  *     _job         the body of POST /v1/executions (no nginx in it)
  *     _record      an execution's record
@@ -365,6 +367,9 @@ ngx_int_t ngx_http_skillbox_skill_list(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_skill_get(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
+/* {name} and {version} into ctx; a name that can't be is not found */
+ngx_int_t ngx_http_skillbox_skill_params(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
 /* an ETag of these bytes, which are quoted */
 ngx_int_t ngx_http_skillbox_set_etag(ngx_http_request_t *r, const char *data,
     size_t len);
@@ -410,10 +415,53 @@ ngx_int_t ngx_http_skillbox_json_member(ngx_http_request_t *r, json_t *root,
     const char *name, ngx_uint_t required, size_t max, const char **value);
 
 
-/* ngx_http_skillbox_upload.c, _execution.c */
+/* a package on its way into the store; ctx->data */
+
+typedef struct {
+    ngx_str_t                     path;         /* of the file, with a NUL */
+    ngx_fd_t                      fd;
+    off_t                         size;
+    ngx_str_t                     type;         /* media type */
+    off_t                         limit;
+    sb_on_conflict_t              on_conflict;
+    ngx_uint_t                    check;        /* examine only */
+} ngx_http_skillbox_upload_t;
+
+
+/* ngx_http_skillbox_upload.c, _fields.c */
+
+#define NGX_HTTP_SKILLBOX_UNPROCESSABLE  422
 
 ngx_int_t ngx_http_skillbox_upload(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_validate(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_from_fields(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_http_skillbox_upload_t *ngx_http_skillbox_upload_create(
+    ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+/* to the helper's intake, and on; NGX_OK: r will be answered and finalized */
+ngx_int_t ngx_http_skillbox_upload_send(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload);
+/* one that may be gone already */
+void ngx_http_skillbox_delete_file(ngx_str_t *name);
+
+
+/* ngx_http_skillbox_intake.c */
+
+/* NGX_OK: r will be answered and finalized */
+ngx_int_t ngx_http_skillbox_intake_read(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_call_t *call);
+
+
+/* ngx_http_skillbox_package.c */
+
+ngx_int_t ngx_http_skillbox_package_files(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+
+/* ngx_http_skillbox_execution.c */
+
 ngx_int_t ngx_http_skillbox_execute(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 

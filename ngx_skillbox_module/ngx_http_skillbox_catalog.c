@@ -17,8 +17,6 @@ typedef struct {
 } ngx_http_skillbox_delete_t;
 
 
-static ngx_int_t ngx_http_skillbox_skill_params(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx);
 static sb_code_t ngx_http_skillbox_delete_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_delete_done(ngx_http_request_t *r,
@@ -118,7 +116,7 @@ ngx_http_skillbox_set_etag(ngx_http_request_t *r, const char *data,
 
 /* {name} and {version}, NUL-terminated; a name that can't be is not found */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_skillbox_skill_params(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {

@@ -52,10 +52,16 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
       { { NGX_HTTP_GET, ngx_http_skillbox_skill_list },
         { NGX_HTTP_POST, ngx_http_skillbox_upload } } },
 
+    { "/v1/skills/validate", 0, "POST",
+      { { NGX_HTTP_POST, ngx_http_skillbox_validate } } },
+
+    { "/v1/skills/from-fields", 0, "POST",
+      { { NGX_HTTP_POST, ngx_http_skillbox_from_fields } } },
+
     { "/v1/skills/*", 0, "DELETE",
       { { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },
 
-    /* before the versions: these words win over a version of that name */
+    /* before the versions: these words win over versions and skills of that name */
 
     { "/v1/skills/*/versions", 0, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_version_list } } },
@@ -66,6 +72,9 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/skills/*/*", 0, "GET, HEAD, DELETE",
       { { NGX_HTTP_GET, ngx_http_skillbox_skill_get },
         { NGX_HTTP_DELETE, ngx_http_skillbox_skill_delete } } },
+
+    { "/v1/skills/*/*/files", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_package_files } } },
 
     { "/v1/executions", 0, "GET, HEAD, POST",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_list },

@@ -1,12 +1,12 @@
 
 /*
- * POST /v1/skills.  The body is spooled to a file by nginx whatever way it
- * comes, passed as it is to the helper's intake, which takes it apart in a
- * confined process; what the intake says about it becomes a skill version, and
- * the file becomes the store's.
+ * POST /v1/skills and POST /v1/skills/validate.  The body is spooled to a file
+ * by nginx whatever way it comes, passed as it is to the helper's intake, which
+ * takes it apart in a confined process; _intake.c makes a skill version of what
+ * the intake says, and the file becomes the store's.  validate ends with what
+ * the intake says.
  *
- *     upload -> body -> (helper: intake) -> intake_done -> (thread: write out
- *     the record) -> (store thread: commit) -> stored
+ *     upload -> body -> (helper: intake) -> _intake.c
  *
  * The file belongs to this request until the store's operation has it: nginx is
  * told to leave it, and abandon() or the operation's free() removes it.
@@ -16,82 +16,87 @@
 #include "ngx_http_skillbox.h"
 
 
-/* 15 digits are what a person wrote: with 17, 2.1 is 2.1000000000000001 */
-#define NGX_HTTP_SKILLBOX_JSON_FLAGS                                          \
-    (JSON_COMPACT|JSON_ENCODE_ANY|JSON_REAL_PRECISION(15))
+/* room for the boundaries and headers of multipart/form-data */
+#define NGX_HTTP_SKILLBOX_MULTIPART_EXTRA  (64 * SB_KIB)
 
 
-typedef struct {
-    ngx_http_skillbox_op_t        op;
-    sb_skill_put_t                put;
-    char                         *strings[10];  /* what put points to */
-    ngx_uint_t                    nstrings;
-    char                          tenant[SB_TENANT_MAX + 1];
-    sb_buf_t                      detail;
-    sb_buf_t                      run;
-    sb_buf_t                      warnings;     /* JSON array, or empty */
-} ngx_http_skillbox_put_t;
-
-
-typedef struct {
-    ngx_http_skillbox_work_t      work;
-    char                         *answer;       /* the intake's */
-    size_t                        len;
-    ngx_http_skillbox_put_t      *put;
-    sb_err_t                      err;
-} ngx_http_skillbox_intake_t;
-
-
+static ngx_int_t ngx_http_skillbox_upload_read(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload);
 static ngx_uint_t ngx_http_skillbox_media_type(ngx_http_request_t *r,
     ngx_uint_t *multipart);
 static ngx_int_t ngx_http_skillbox_on_conflict(ngx_http_request_t *r,
     sb_on_conflict_t *mode);
 static void ngx_http_skillbox_upload_body(ngx_http_request_t *r);
-static ngx_int_t ngx_http_skillbox_upload_send(ngx_http_request_t *r,
+static ngx_int_t ngx_http_skillbox_upload_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
-static void ngx_http_skillbox_intake_done(ngx_http_request_t *r,
+static void ngx_http_skillbox_upload_done(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
-static ngx_int_t ngx_http_skillbox_intake_read(ngx_http_request_t *r,
+static ngx_int_t ngx_http_skillbox_upload_refused(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_call_t *call);
-static void ngx_http_skillbox_intake_run(ngx_http_skillbox_work_t *work);
-static void ngx_http_skillbox_intake_free(ngx_http_skillbox_work_t *work);
-static void ngx_http_skillbox_intake_parsed(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_work_t *work);
-static ngx_int_t ngx_http_skillbox_upload_store(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_put_t *put);
-
-static sb_code_t ngx_http_skillbox_put_fill(ngx_http_skillbox_put_t *put,
-    json_t *root, sb_err_t *err);
-static const char *ngx_http_skillbox_put_string(ngx_http_skillbox_put_t *put,
-    json_t *root, const char *name);
-static sb_code_t ngx_http_skillbox_put_detail(ngx_http_skillbox_put_t *put,
-    json_t *root, json_t *manifest);
-static sb_code_t ngx_http_skillbox_put_run(ngx_http_skillbox_put_t *put,
-    json_t *root, json_t *manifest);
-static int ngx_http_skillbox_put_append(const char *data, size_t len,
-    void *out);
-static sb_code_t ngx_http_skillbox_put_apply(ngx_http_skillbox_op_t *op,
-    sb_batch_t *batch, sb_err_t *err);
-static void ngx_http_skillbox_put_done(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op);
-static void ngx_http_skillbox_put_free(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_upload_abandon(ngx_http_skillbox_ctx_t *ctx);
-
-
-/* room for the boundaries and headers of multipart/form-data */
-#define NGX_HTTP_SKILLBOX_MULTIPART_EXTRA  (64 * SB_KIB)
-
-/* answers of the intake above this are read in a thread */
-#define NGX_HTTP_SKILLBOX_INTAKE_INLINE    (64 * SB_KIB)
 
 
 ngx_int_t
 ngx_http_skillbox_upload(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
 {
+    ngx_http_skillbox_upload_t  *upload;
+
+    upload = ngx_http_skillbox_upload_create(r, ctx);
+    if (upload == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_skillbox_on_conflict(r, &upload->on_conflict) != NGX_OK) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
+                                       "\"on_conflict\" must be \"error\" or "
+                                       "\"bump\".");
+    }
+
+    return ngx_http_skillbox_upload_read(r, ctx, upload);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_validate(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    ngx_http_skillbox_upload_t  *upload;
+
+    upload = ngx_http_skillbox_upload_create(r, ctx);
+    if (upload == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    upload->check = 1;
+
+    return ngx_http_skillbox_upload_read(r, ctx, upload);
+}
+
+
+ngx_http_skillbox_upload_t *
+ngx_http_skillbox_upload_create(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
+    ngx_http_skillbox_upload_t  *upload;
+
+    upload = ngx_pcalloc(r->pool, sizeof(ngx_http_skillbox_upload_t));
+
+    if (upload) {
+        upload->fd = NGX_INVALID_FILE;
+        ctx->data = upload;
+    }
+
+    return upload;
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_upload_read(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload)
+{
     off_t                          limit;
     ngx_int_t                      rc;
     ngx_uint_t                     multipart;
-    sb_on_conflict_t               mode;
     ngx_http_skillbox_loc_conf_t  *slcf;
 
     slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
@@ -103,17 +108,13 @@ ngx_http_skillbox_upload(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
                                        "multipart/form-data.");
     }
 
-    if (ngx_http_skillbox_on_conflict(r, &mode) != NGX_OK) {
-        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
-                                       "\"on_conflict\" must be \"error\" or "
-                                       "\"bump\".");
-    }
-
     limit = slcf->max_package;
 
     if (multipart) {
         limit += NGX_HTTP_SKILLBOX_MULTIPART_EXTRA;
     }
+
+    upload->limit = limit;
 
     if (r->headers_in.content_length_n > limit) {
         return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
@@ -214,7 +215,7 @@ ngx_http_skillbox_upload_body(ngx_http_request_t *r)
 
     ctx = ngx_http_skillbox_get_ctx(r);
 
-    rc = ngx_http_skillbox_upload_send(r, ctx);
+    rc = ngx_http_skillbox_upload_take(r, ctx);
 
     if (rc != NGX_OK) {
         ngx_http_finalize_request(r, rc);
@@ -222,57 +223,70 @@ ngx_http_skillbox_upload_body(ngx_http_request_t *r)
 }
 
 
+/* the body's file becomes the upload's */
+
 static ngx_int_t
-ngx_http_skillbox_upload_send(ngx_http_request_t *r,
+ngx_http_skillbox_upload_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
-    off_t                          size;
-    ngx_str_t                     *type;
-    ngx_uint_t                     multipart;
     ngx_chain_t                   *cl;
     ngx_temp_file_t               *tf;
-    ngx_http_skillbox_call_t      *call;
+    ngx_http_skillbox_upload_t    *upload;
     ngx_http_skillbox_loc_conf_t  *slcf;
 
-    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
-
+    upload = ctx->data;
     tf = r->request_body ? r->request_body->temp_file : NULL;
-    size = 0;
 
     if (tf) {
+        upload->path = tf->file.name;
+        upload->fd = tf->file.fd;
+        upload->type = r->headers_in.content_type->value;
+
         for (cl = r->request_body->bufs; cl; cl = cl->next) {
-            size += ngx_buf_size(cl->buf);
+            upload->size += ngx_buf_size(cl->buf);
         }
     }
 
-    if (size == 0) {
+    if (upload->size == 0) {
         return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
                                        "The body is empty.");
     }
 
-    (void) ngx_http_skillbox_media_type(r, &multipart);
+    if (upload->size > upload->limit) {
+        slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
 
-    if (size > slcf->max_package
-               + (multipart ? NGX_HTTP_SKILLBOX_MULTIPART_EXTRA : 0))
-    {
         return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                        "A package may have %lld bytes.",
                                        (long long) slcf->max_package);
     }
 
-    type = &r->headers_in.content_type->value;
+    return ngx_http_skillbox_upload_send(r, ctx, upload);
+}
+
+
+ngx_int_t
+ngx_http_skillbox_upload_send(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload)
+{
+    ngx_http_skillbox_call_t  *call;
 
     call = ngx_http_skillbox_call_create(r, ctx, SB_OP_INTAKE);
     if (call == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ngx_http_skillbox_call_param(call, SB_P_CONTENT_TYPE, (char *) type->data,
-                                 type->len);
+    ngx_http_skillbox_call_param(call, SB_P_CONTENT_TYPE,
+                                 (char *) upload->type.data,
+                                 upload->type.len);
 
-    if (ngx_http_skillbox_call_file(call, tf->file.fd, &tf->file.name, size)
+    if (upload->check) {
+        ngx_http_skillbox_call_param(call, SB_P_CHECK, "1", 1);
+    }
+
+    if (ngx_http_skillbox_call_file(call, upload->fd, &upload->path,
+                                    upload->size)
         != NGX_OK
-        || ngx_http_skillbox_call_start(call, ngx_http_skillbox_intake_done)
+        || ngx_http_skillbox_call_start(call, ngx_http_skillbox_upload_done)
            != NGX_OK)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -283,7 +297,7 @@ ngx_http_skillbox_upload_send(ngx_http_request_t *r,
 
 
 static void
-ngx_http_skillbox_intake_done(ngx_http_request_t *r,
+ngx_http_skillbox_upload_done(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call)
 {
     ngx_int_t                 rc;
@@ -292,7 +306,7 @@ ngx_http_skillbox_intake_done(ngx_http_request_t *r,
     ctx = ngx_http_skillbox_get_ctx(r);
 
     if (call->rc != NGX_OK || call->status != NGX_HTTP_OK) {
-        rc = ngx_http_skillbox_call_error(r, call);
+        rc = ngx_http_skillbox_upload_refused(r, ctx, call);
 
     } else {
         rc = ngx_http_skillbox_intake_read(r, ctx, call);
@@ -304,458 +318,28 @@ ngx_http_skillbox_intake_done(ngx_http_request_t *r,
 }
 
 
-/* from the answer to what the store is to keep; here or in a thread */
+/* a package that is only examined is no bad request, whatever is wrong in it */
 
 static ngx_int_t
-ngx_http_skillbox_intake_read(ngx_http_request_t *r,
+ngx_http_skillbox_upload_refused(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_call_t *call)
 {
-    sb_str_t                     body;
-    ngx_http_skillbox_intake_t  *intake;
+    ngx_int_t                    rc;
+    ngx_http_skillbox_upload_t  *upload;
 
-    intake = calloc(1, sizeof(ngx_http_skillbox_intake_t));
-    if (intake == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    upload = ctx->data;
 
-    body = ngx_http_skillbox_call_body(call);
+    rc = ngx_http_skillbox_call_error(r, call);
 
-    intake->work.run = ngx_http_skillbox_intake_run;
-    intake->work.done = ngx_http_skillbox_intake_parsed;
-    intake->work.free = ngx_http_skillbox_intake_free;
-
-    intake->put = calloc(1, sizeof(ngx_http_skillbox_put_t));
-    intake->answer = malloc(body.len ? body.len : 1);
-
-    if (intake->put == NULL || intake->answer == NULL) {
-        intake->work.free(&intake->work);
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    intake->put->op.free = ngx_http_skillbox_put_free;
-    ngx_memcpy(intake->answer, body.data, body.len);
-    intake->len = body.len;
-
-    if (body.len <= NGX_HTTP_SKILLBOX_INTAKE_INLINE) {
-        intake->work.run(&intake->work);
-        intake->work.done(r, ctx, &intake->work);
-        return NGX_OK;
-    }
-
-    if (ngx_http_skillbox_work_post(&intake->work, r, ctx) != NGX_OK) {
-        intake->work.free(&intake->work);
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return NGX_OK;
-}
-
-
-/* any thread */
-
-static void
-ngx_http_skillbox_intake_run(ngx_http_skillbox_work_t *work)
-{
-    ngx_http_skillbox_intake_t *intake = (ngx_http_skillbox_intake_t *) work;
-
-    json_t  *root;
-
-    root = json_loadb(intake->answer, intake->len, JSON_ALLOW_NUL, NULL);
-
-    (void) ngx_http_skillbox_put_fill(intake->put, root, &intake->err);
-
-    json_decref(root);
-}
-
-
-static void
-ngx_http_skillbox_intake_free(ngx_http_skillbox_work_t *work)
-{
-    ngx_http_skillbox_intake_t *intake = (ngx_http_skillbox_intake_t *) work;
-
-    if (intake->put) {
-        ngx_http_skillbox_put_free(&intake->put->op);
-    }
-
-    free(intake->answer);
-    free(intake);
-}
-
-
-static void
-ngx_http_skillbox_intake_parsed(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_work_t *work)
-{
-    ngx_http_skillbox_intake_t *intake = (ngx_http_skillbox_intake_t *) work;
-
-    ngx_int_t                 rc;
-    ngx_http_skillbox_put_t  *put;
-
-    if (intake->err.code != SB_OK) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "helper's intake gave no valid answer: %s",
-                      intake->err.message);
-
-        rc = ngx_http_skillbox_error(r, NGX_HTTP_BAD_GATEWAY,
-                                     "The helper gave no valid answer.");
-
-    } else {
-        put = intake->put;
-        intake->put = NULL;
-
-        rc = ngx_http_skillbox_upload_store(r, ctx, put);
-    }
-
-    work->free(work);
-
-    if (rc != NGX_OK) {
-        ngx_http_finalize_request(r, rc);
-    }
-}
-
-
-static ngx_int_t
-ngx_http_skillbox_upload_store(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_put_t *put)
-{
-    char             *path, *type;
-    ngx_str_t        *name, *media;
-    ngx_temp_file_t  *tf;
-
-    tf = r->request_body->temp_file;
-    name = &tf->file.name;
-    media = &r->headers_in.content_type->value;
-
-    path = strndup((char *) name->data, name->len);
-    type = strndup((char *) media->data, media->len);
-
-    put->strings[put->nstrings++] = path;
-    put->strings[put->nstrings++] = type;
-
-    if (path == NULL || type == NULL) {
-        put->op.free(&put->op);
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ngx_memcpy(put->tenant, ctx->key.tenant, sizeof(put->tenant));
-
-    put->put.tenant = put->tenant;
-    put->put.package_tmp = path;
-    put->put.package_type = type;
-
-    (void) ngx_http_skillbox_on_conflict(r, &put->put.on_conflict);
-
-    put->op.apply = ngx_http_skillbox_put_apply;
-    put->op.done = ngx_http_skillbox_put_done;
-
-    /* from here on the file is the operation's */
-
-    ctx->abandon = NULL;
-
-    if (ngx_http_skillbox_store_post(&put->op, r, ctx) != NGX_OK) {
-        put->op.free(&put->op);
-        return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                       "The store takes no writes now.");
-    }
-
-    return NGX_OK;
-}
-
-
-/*
- * {"digest","manifest":{...},"scripts":[...],"size_bytes","findings":[...]};
- * any thread.  A confined process made it out of a stranger's package, so what
- * becomes a key or a path is checked once more.
- */
-
-static sb_code_t
-ngx_http_skillbox_put_fill(ngx_http_skillbox_put_t *put, json_t *root,
-    sb_err_t *err)
-{
-    json_t          *manifest, *findings;
-    unsigned char    digest[SB_SHA256_LEN];
-    sb_skill_put_t  *p;
-
-    manifest = json_object_get(root, "manifest");
-    p = &put->put;
-
-    p->digest = ngx_http_skillbox_put_string(put, root, "digest");
-    p->name = ngx_http_skillbox_put_string(put, manifest, "name");
-    p->version = ngx_http_skillbox_put_string(put, manifest, "version");
-    p->description = ngx_http_skillbox_put_string(put, manifest,
-                                                  "description");
-    p->mode = ngx_http_skillbox_put_string(put, manifest, "mode");
-    p->lang = ngx_http_skillbox_put_string(put, manifest, "lang");
-
-    if (p->lang == NULL) {
-        p->lang = "";
-    }
-
-    if (p->digest == NULL || strlen(p->digest) != SB_SHA256_HEX
-        || !sb_unhex(p->digest, SB_SHA256_HEX, digest))
+    if (upload->check && rc == NGX_HTTP_BAD_REQUEST
+        && ctx->error.status == rc
+        && ngx_strcmp(ctx->error.slug, sb_code_slug(SB_ESKILL)) == 0)
     {
-        return sb_err_set(err, SB_EGATEWAY, "no digest");
+        rc = NGX_HTTP_SKILLBOX_UNPROCESSABLE;
+        ctx->error.status = rc;
     }
 
-    if (p->name == NULL || !sb_name_valid(p->name, strlen(p->name))
-        || p->version == NULL
-        || !sb_semver_valid(p->version, strlen(p->version))
-        || p->description == NULL || p->mode == NULL
-        || (strcmp(p->mode, "executable") != 0
-            && strcmp(p->mode, "instructions") != 0))
-    {
-        return sb_err_set(err, SB_EGATEWAY, "no valid manifest");
-    }
-
-    sb_buf_init(&put->detail, SB_RESULT_MAX);
-    sb_buf_init(&put->run, SB_MIB);
-    sb_buf_init(&put->warnings, SB_MIB);
-
-    findings = json_object_get(root, "findings");
-
-    if (json_array_size(findings)) {
-        (void) json_dump_callback(findings, ngx_http_skillbox_put_append,
-                                  &put->warnings, JSON_COMPACT);
-    }
-
-    if (ngx_http_skillbox_put_detail(put, root, manifest) != SB_OK
-        || ngx_http_skillbox_put_run(put, root, manifest) != SB_OK
-        || !sb_buf_ok(&put->warnings))
-    {
-        return sb_err_set(err, SB_EGATEWAY, "too large an answer");
-    }
-
-    p->detail = put->detail.data ? put->detail.data : "";
-    p->run = put->run.data;
-
-    return SB_OK;
-}
-
-
-/* a member's copy, owned by put; NULL when there is no such string */
-
-static const char *
-ngx_http_skillbox_put_string(ngx_http_skillbox_put_t *put, json_t *root,
-    const char *name)
-{
-    char        *copy;
-    json_t      *value;
-    const char  *s;
-
-    value = json_object_get(root, name);
-    s = json_string_value(value);
-
-    if (s == NULL || strlen(s) != json_string_length(value)) {
-        return NULL;
-    }
-
-    copy = strdup(s);
-    put->strings[put->nstrings++] = copy;
-
-    return copy;
-}
-
-
-/* the members of the record beyond those the store knows */
-
-static sb_code_t
-ngx_http_skillbox_put_detail(ngx_http_skillbox_put_t *put, json_t *root,
-    json_t *manifest)
-{
-    json_t      *value;
-    ngx_uint_t   i;
-
-    static const struct {
-        const char  *name;
-        ngx_uint_t   of_manifest;
-    } members[] = {
-        { "entrypoint", 1 },
-        { "image", 1 },
-        { "timeout_ms", 1 },
-        { "license", 1 },
-        { "compatibility", 1 },
-        { "allowed_tools", 1 },
-        { "metadata", 1 },
-        { "extra", 1 },
-        { "instructions", 1 },
-        { "scripts", 0 },
-        { "size_bytes", 0 },
-    };
-
-    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-
-        value = json_object_get(members[i].of_manifest ? manifest : root,
-                                members[i].name);
-        if (value == NULL) {
-            continue;
-        }
-
-        if (put->detail.len) {
-            sb_buf_char(&put->detail, ',');
-        }
-
-        sb_buf_char(&put->detail, '"');
-        sb_buf_str(&put->detail, members[i].name);
-        sb_buf_str(&put->detail, "\":");
-
-        (void) json_dump_callback(value, ngx_http_skillbox_put_append,
-                                  &put->detail,
-                                  NGX_HTTP_SKILLBOX_JSON_FLAGS);
-    }
-
-    sb_buf_fmt(&put->detail, "%s\"resources\":{\"memory_bytes\":%lld,"
-               "\"cpu_milli\":%lld}", put->detail.len ? "," : "",
-               (long long) json_integer_value(json_object_get(manifest,
-                                                            "memory_bytes")),
-               (long long) json_integer_value(json_object_get(manifest,
-                                                            "cpu_milli")));
-
-    if (put->warnings.len) {
-        sb_buf_str(&put->detail, ",\"warnings\":");
-        sb_buf_add(&put->detail, put->warnings.data, put->warnings.len);
-    }
-
-    return sb_buf_ok(&put->detail) ? SB_OK : SB_EGATEWAY;
-}
-
-
-/* what _execution.c reads back */
-
-static sb_code_t
-ngx_http_skillbox_put_run(ngx_http_skillbox_put_t *put, json_t *root,
-    json_t *manifest)
-{
-    json_t      *value;
-    ngx_uint_t   i;
-
-    static const char *const  members[] = {
-        "lang", "mode", "entrypoint", "image",
-        "timeout_ms", "memory_bytes", "cpu_milli", "scripts"
-    };
-
-    sb_buf_char(&put->run, '{');
-
-    for (i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-
-        value = json_object_get(manifest, members[i]);
-
-        if (value == NULL) {
-            value = json_object_get(root, members[i]);
-        }
-
-        if (value == NULL) {
-            continue;
-        }
-
-        sb_json_key(&put->run, members[i]);
-        (void) json_dump_callback(value, ngx_http_skillbox_put_append,
-                                  &put->run,
-                                  NGX_HTTP_SKILLBOX_JSON_FLAGS);
-    }
-
-    sb_buf_char(&put->run, '}');
-
-    return sb_buf_ok(&put->run) ? SB_OK : SB_EGATEWAY;
-}
-
-
-static int
-ngx_http_skillbox_put_append(const char *data, size_t len, void *out)
-{
-    sb_buf_add(out, data, len);
-
-    return sb_buf_ok(out) ? 0 : -1;
-}
-
-
-/* thread */
-
-static sb_code_t
-ngx_http_skillbox_put_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
-    sb_err_t *err)
-{
-    return sb_batch_skill_put(batch, &((ngx_http_skillbox_put_t *) op)->put,
-                              err);
-}
-
-
-static void
-ngx_http_skillbox_put_done(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op)
-{
-    ngx_http_skillbox_put_t *put = (ngx_http_skillbox_put_t *) op;
-
-    sb_buf_t         buf;
-    ngx_int_t        rc;
-    sb_skill_put_t  *p;
-
-    if (op->err.code != SB_OK) {
-        rc = ngx_http_skillbox_error_sb(r, &op->err, "storing a skill");
-        op->free(op);
-        ngx_http_finalize_request(r, rc);
-        return;
-    }
-
-    p = &put->put;
-
-    ctx->skill = ngx_http_skillbox_copy(r->pool, p->name, strlen(p->name));
-    ctx->version = ngx_http_skillbox_copy(r->pool, p->stored_version,
-                                          strlen(p->stored_version));
-
-    sb_buf_init(&buf, 2 * SB_MIB);
-    sb_buf_char(&buf, '{');
-    sb_json_key_str(&buf, "name", p->name);
-    sb_json_key_str(&buf, "version", p->stored_version);
-    sb_json_key_str(&buf, "description", p->description);
-    sb_json_key_str(&buf, "lang", p->lang);
-    sb_json_key_str(&buf, "mode", p->mode);
-    sb_json_key_str(&buf, "status", "available");
-    sb_json_key_str(&buf, "digest", p->digest);
-
-    if (p->bumped) {
-        sb_json_key_str(&buf, "bumped_from", p->version);
-    }
-
-    if (put->warnings.len) {
-        sb_json_key(&buf, "warnings");
-        sb_buf_add(&buf, put->warnings.data, put->warnings.len);
-    }
-
-    sb_buf_char(&buf, '}');
-
-    rc = ngx_http_skillbox_send_json(r, p->created ? NGX_HTTP_CREATED
-                                                   : NGX_HTTP_OK, &buf);
-    op->free(op);
-    ngx_http_finalize_request(r, rc);
-}
-
-
-static void
-ngx_http_skillbox_put_free(ngx_http_skillbox_op_t *op)
-{
-    ngx_http_skillbox_put_t *put = (ngx_http_skillbox_put_t *) op;
-
-    ngx_uint_t  i;
-
-    /* moved away when all went well, hence often not there */
-
-    if (put->put.package_tmp
-        && ngx_delete_file(put->put.package_tmp) == NGX_FILE_ERROR
-        && ngx_errno != NGX_ENOENT)
-    {
-        ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
-                      ngx_delete_file_n " \"%s\" failed",
-                      put->put.package_tmp);
-    }
-
-    for (i = 0; i < put->nstrings; i++) {
-        free(put->strings[i]);
-    }
-
-    sb_buf_free(&put->detail);
-    sb_buf_free(&put->run);
-    sb_buf_free(&put->warnings);
-    free(put);
+    return rc;
 }
 
 
@@ -770,12 +354,19 @@ ngx_http_skillbox_upload_abandon(ngx_http_skillbox_ctx_t *ctx)
     r = ctx->request;
     tf = r->request_body ? r->request_body->temp_file : NULL;
 
-    if (tf == NULL || tf->file.fd == NGX_INVALID_FILE) {
-        return;
+    if (tf && tf->file.fd != NGX_INVALID_FILE) {
+        ngx_http_skillbox_delete_file(&tf->file.name);
     }
+}
 
-    if (ngx_delete_file(tf->file.name.data) == NGX_FILE_ERROR) {
+
+void
+ngx_http_skillbox_delete_file(ngx_str_t *name)
+{
+    if (ngx_delete_file(name->data) == NGX_FILE_ERROR
+        && ngx_errno != NGX_ENOENT)
+    {
         ngx_log_error(NGX_LOG_CRIT, ngx_cycle->log, ngx_errno,
-                      ngx_delete_file_n " \"%V\" failed", &tf->file.name);
+                      ngx_delete_file_n " \"%V\" failed", name);
     }
 }

@@ -36,12 +36,21 @@
 #define IMPORT_CPU  3600
 #define IMPORT_DATA (1 * SB_GIB)
 
-static packer_filter_t filters[3];
+static packer_filter_t filters[4]; /* by role */
 static int landlock_abi;
 
 static packer_filter_t *filter_of(enum packer_role role)
 {
-    return &filters[role == PACKER_INTAKE ? 0 : role == PACKER_COLLECT ? 1 : 2];
+    switch (role) {
+    case PACKER_INTAKE:
+        return &filters[0];
+    case PACKER_COLLECT:
+        return &filters[1];
+    case PACKER_IMPORT:
+        return &filters[2];
+    default:
+        return &filters[3];
+    }
 }
 
 /* ---- the nursery ---- */
@@ -50,7 +59,8 @@ static int nursery_filters(void *ctx)
 {
     return packer_filter_compile(PACKER_INTAKE, filter_of(PACKER_INTAKE)) == 0 &&
                    packer_filter_compile(PACKER_COLLECT, filter_of(PACKER_COLLECT)) == 0 &&
-                   packer_filter_compile(PACKER_IMPORT, filter_of(PACKER_IMPORT)) == 0
+                   packer_filter_compile(PACKER_IMPORT, filter_of(PACKER_IMPORT)) == 0 &&
+                   packer_filter_compile(PACKER_READ, filter_of(PACKER_READ)) == 0
                ? 0
                : -1;
 }

@@ -12,13 +12,14 @@
 #include <unistd.h>
 
 #include "../libskillbox/limits.h"
+#include "../libskillbox/protocol.h"
 #include "fault.h"
 #include "log.h"
 
 #define MULTIPART_EXTRA (1 * SB_MIB) /* boundaries, headers and other fields around the file */
 #define WALL_MS         30000
 #define KILL_MS         10000
-#define ANSWER_MAX      (8 * SB_MIB)
+#define ANSWER_MAX      SB_RESULT_MAX
 
 typedef enum { INTAKE_RECEIVING, INTAKE_WAITING, INTAKE_WORKING } intake_state_t;
 
@@ -34,6 +35,7 @@ struct intake_s {
     uint64_t upload_len;
     char staging[SB_UUID_LEN + 1]; /* "": none, or no longer ours */
     int staging_fd, answer_fd;
+    int tree_fd; /* of the package that is read */
     stage_child_t child;
     loop_timer_t timer;
     bool killed;
@@ -71,7 +73,7 @@ static intake_t *intake_new(helper_t *h, connection_t *conn, const request_t *re
     in->h = h;
     in->conn = conn;
     in->req = *request;
-    in->upload_rw = in->upload_ro = in->staging_fd = in->answer_fd = -1;
+    in->upload_rw = in->upload_ro = in->staging_fd = in->answer_fd = in->tree_fd = -1;
     in->timer = (loop_timer_t){.fn = on_timer, .ctx = in};
     in->next = h->uploads;
     if (h->uploads != NULL)
@@ -95,6 +97,7 @@ static void intake_free(intake_t *in)
     close_fd(&in->upload_ro);
     close_fd(&in->staging_fd);
     close_fd(&in->answer_fd);
+    close_fd(&in->tree_fd);
     if (in->staging[0] != '\0')
         state_staging_discard(&h->state, in->staging);
     if (in->prev != NULL)
@@ -109,12 +112,12 @@ static void intake_free(intake_t *in)
 
 static void log_intake(const intake_t *in, int status, const char *why)
 {
-    if (!log_begin(LOG_INFO, "intake"))
+    if (!log_begin(LOG_INFO, in->req.op == OP_FILES ? "read" : "intake"))
         return;
     log_str("request_id", in->req.request_id);
     log_str("tenant", in->req.tenant);
     log_int("answer", status);
-    log_str("digest", in->report.digest);
+    log_str("digest", in->req.op == OP_FILES ? in->req.digest : in->report.digest);
     log_str("reason", why);
     log_int("bytes", (int64_t)in->upload_len);
     if (in->started_us != 0)
@@ -142,18 +145,27 @@ static void fail(intake_t *in, int status, const char *slug, const char *message
 
 /* ---- accept and wait ---- */
 
+/* What the operation needs before anything else; an answer has been given when it is false. */
+static bool can_begin(helper_t *h, connection_t *conn, const request_t *request)
+{
+    if (h->stopping)
+        connection_refuse(conn, 503, "overloaded", "The sandbox helper is stopping.");
+    else if (queue_full(&h->intakes, false))
+        connection_refuse(conn, 503, "overloaded", "Too many uploads are waiting.");
+    else if (request->op == OP_FILES && !state_has_package(&h->state, request->digest))
+        connection_refuse(conn, 404, SB_SLUG_UNKNOWN_PACKAGE,
+                          "There is no package of that digest here.");
+    else
+        return true;
+    return false;
+}
+
 void intake_accept(helper_t *h, connection_t *conn, const request_t *request)
 {
     sb_err_t err = {0};
 
-    if (h->stopping) {
-        connection_refuse(conn, 503, "overloaded", "The sandbox helper is stopping.");
+    if (!can_begin(h, conn, request))
         return;
-    }
-    if (queue_full(&h->intakes, false)) {
-        connection_refuse(conn, 503, "overloaded", "Too many uploads are waiting.");
-        return;
-    }
     intake_t *in = intake_new(h, conn, request);
     if (in == NULL)
         sb_err_set(&err, SB_ESYSTEM, "out of memory");
@@ -171,7 +183,9 @@ void intake_accept(helper_t *h, connection_t *conn, const request_t *request)
     }
     connection_set_owner(conn, &owner_ops, in);
     SB_FAULT_POINT("upload accepted");
-    connection_stdin(conn, in->upload_rw, (uint64_t)h->config.package_bytes + MULTIPART_EXTRA);
+    connection_stdin(conn, in->upload_rw,
+                     request->op == OP_FILES ? 0
+                                             : (uint64_t)h->config.package_bytes + MULTIPART_EXTRA);
 }
 
 static void on_complete(void *owner, uint64_t stdin_len)
@@ -181,7 +195,7 @@ static void on_complete(void *owner, uint64_t stdin_len)
 
     in->upload_len = stdin_len;
     close_fd(&in->upload_rw);
-    if (stdin_len == 0) {
+    if (stdin_len == 0 && in->req.op == OP_INTAKE) {
         refuse(in, 400, "bad_request", "The upload is empty.");
         return;
     }
@@ -245,7 +259,9 @@ static void on_timer(void *ctx)
         stagelink_restart(&in->h->packer, "an intake child could not be killed");
         return;
     }
-    fail(in, 400, "invalid_skill", "The package takes too long to unpack.");
+    fail(in, 400, "invalid_skill",
+         in->req.op == OP_FILES ? "The package takes too long to read."
+                                : "The package takes too long to unpack.");
     intake_kill(in);
 }
 
@@ -266,7 +282,7 @@ static void finish(intake_t *in)
         return;
     }
     SB_FAULT_POINT("package to be kept");
-    if (r->http_status == 200) {
+    if (r->http_status == 200 && in->req.op == OP_INTAKE && !in->req.check) {
         if (state_staging_keep(&in->h->state, in->staging, r->digest, &err) != SB_OK) {
             log_event(LOG_ERROR, "a package could not be kept", "error", err.message);
             refuse(in, 500, "internal_error", "The package could not be stored.");
@@ -290,11 +306,12 @@ static bool digest_valid(const char *digest)
 static bool report_sane(const intake_t *in, const packer_report_t *r)
 {
     struct stat st;
-    bool known = r->http_status == 200 || r->http_status == 400 || r->http_status == 413 ||
-                 r->http_status == 415 || r->http_status == 422;
+    bool known = r->http_status == 200 || r->http_status == 400 || r->http_status == 404 ||
+                 r->http_status == 413 || r->http_status == 415 || r->http_status == 422;
+    bool needs_digest = r->http_status == 200 && in->req.op == OP_INTAKE;
 
     return r->magic == STAGE_MAGIC && known && r->answer_len > 0 && r->answer_len <= ANSWER_MAX &&
-           (r->http_status != 200 || digest_valid(r->digest)) && fstat(in->answer_fd, &st) == 0 &&
+           (!needs_digest || digest_valid(r->digest)) && fstat(in->answer_fd, &st) == 0 &&
            (uint64_t)st.st_size >= r->answer_len;
 }
 
@@ -348,11 +365,27 @@ static void on_failed(void *ctx, const char *step, int errnum)
 static const stage_child_ops_t child_ops = {
     .failed = on_failed, .exited = on_exited, .message = on_message};
 
-static sb_code_t start(intake_t *in, sb_err_t *err)
+static sb_code_t start_read(intake_t *in, sb_err_t *err)
+{
+    stage_request_t q = {.kind = STAGE_READ};
+    sb_code_t rc = state_package_open(&in->h->state, in->req.digest, &in->tree_fd, err);
+
+    if (rc != SB_OK)
+        return rc;
+    in->answer_fd = memfd_create("answer", MFD_CLOEXEC);
+    if (in->answer_fd < 0)
+        return sb_err_errno(err, errno, "memfd_create");
+    memcpy(q.target, in->req.target, sizeof q.target);
+    const int fds[] = {in->tree_fd, in->answer_fd};
+    return stagelink_request(&in->h->packer, &in->child, &child_ops, in, &q, fds, 2, err);
+}
+
+static sb_code_t start_intake(intake_t *in, sb_err_t *err)
 {
     const config_t *c = &in->h->config;
     stage_request_t q = {
         .kind = STAGE_INTAKE,
+        .check_only = in->req.check,
         .package_max = (uint64_t)c->unpacked_bytes,
     };
     sb_code_t rc = state_staging_make(&in->h->state, in->staging, &in->staging_fd, err);
@@ -379,7 +412,7 @@ void intake_start(intake_t *in)
     in->h->intakes_total++;
     in->started_us = loop_now_us();
     loop_timer_set(&in->h->loop, &in->timer, WALL_MS);
-    if (start(in, &err) == SB_OK) {
+    if ((in->req.op == OP_FILES ? start_read(in, &err) : start_intake(in, &err)) == SB_OK) {
         SB_FAULT_POINT("upload sent");
         return;
     }

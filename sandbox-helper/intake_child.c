@@ -271,6 +271,10 @@ void intake_child(const stage_config_t *config, const stage_request_t *request, 
         finish(&in);
     }
     SB_FAULT_POINT("package unpacked");
+    if (request->check_only) {
+        answer_accepted(&in);
+        finish(&in);
+    }
     write_instructions(&in);
     if (seal_tree(in.staging, tree, &in.pkg) != 0) {
         broken(&in, "making the package read-only and durable", errno);

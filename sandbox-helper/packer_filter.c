@@ -21,7 +21,7 @@
 #include "packer_filter.h"
 #include "sys.h"
 
-#define ALL     (PACKER_INTAKE | PACKER_COLLECT | PACKER_IMPORT)
+#define ALL     (PACKER_INTAKE | PACKER_COLLECT | PACKER_IMPORT | PACKER_READ)
 #define WRITERS (PACKER_INTAKE | PACKER_IMPORT)
 
 enum check {
@@ -57,13 +57,15 @@ static const struct {
 
     /* the file system: openat2 confines paths by RESOLVE_BENEATH, Landlock says where */
     {SYS_openat2, ALL, ANY},
-    {SCMP_SYS(openat), WRITERS, RELATIVE}, /* kernels without openat2 */
+    {SCMP_SYS(openat), WRITERS | PACKER_READ, RELATIVE}, /* kernels without openat2 */
+    {SCMP_SYS(readlinkat), PACKER_READ, RELATIVE},
     {SCMP_SYS(mkdirat), WRITERS, RELATIVE},
     {SCMP_SYS(symlinkat), WRITERS, ANY}, /* dirfd is argument 1; Landlock confines it */
     {SCMP_SYS(fchmod), WRITERS, ANY},    /* exec bits, then read-only */
     {SCMP_SYS(ftruncate), WRITERS, ANY},
     {SCMP_SYS(sync_file_range), PACKER_INTAKE, ANY},
-    {SCMP_SYS(getdents64), PACKER_COLLECT | PACKER_IMPORT, ANY}, /* artifacts; opaque folders */
+    /* artifacts; opaque folders; packages */
+    {SCMP_SYS(getdents64), PACKER_COLLECT | PACKER_IMPORT | PACKER_READ, ANY},
     {SCMP_SYS(unlinkat), PACKER_IMPORT, RELATIVE},
     {SCMP_SYS(renameat), PACKER_IMPORT, RELATIVE}, /* Landlock says where to, for all three */
     {SCMP_SYS(renameat2), PACKER_IMPORT, RELATIVE},

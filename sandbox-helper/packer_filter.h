@@ -1,5 +1,5 @@
 /*
- * packer_filter.h - the system calls that intake, collect and import children may make.
+ * packer_filter.h - the system calls that intake, collect, import and read children may make.
  *
  * The tables are compiled once, in the nursery; a child only loads the finished
  * program.  Default: EPERM; foreign architectures are killed.
@@ -23,7 +23,7 @@ typedef struct {
     unsigned short len;
 } packer_filter_t;
 
-enum packer_role { PACKER_INTAKE = 1, PACKER_COLLECT = 2, PACKER_IMPORT = 4 };
+enum packer_role { PACKER_INTAKE = 1, PACKER_COLLECT = 2, PACKER_IMPORT = 4, PACKER_READ = 8 };
 
 /* 0, or -1 with errno. */
 int packer_filter_compile(enum packer_role role, packer_filter_t *filter);

@@ -16,6 +16,7 @@
 #include "import_child.h"
 #include "intake_child.h"
 #include "nursery.h"
+#include "read_child.h"
 #include "report.h"
 #include "sys.h"
 #include "warmup.h"
@@ -83,6 +84,8 @@ child(const stage_request_t *request, const int *fds, int nfds)
     switch (request->kind) {
     case STAGE_INTAKE:
         intake_child(config, request, fds, nfds);
+    case STAGE_READ:
+        read_child(request, fds, nfds);
     case STAGE_COLLECT:
         collect_child(fds, nfds);
     case STAGE_IMPORT:

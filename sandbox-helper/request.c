@@ -40,14 +40,15 @@ enum {
     P_OFFSET,
     P_FOLLOW,
     P_CONTENT_TYPE,
+    P_CHECK,
     P_COUNT
 };
 
 static const char *const names[P_COUNT] = {
     SB_P_OP,     SB_P_REQUEST_ID, SB_P_TENANT,     SB_P_EXECUTION,   SB_P_SKILL,  SB_P_VERSION,
     SB_P_DIGEST, SB_P_LANG,       SB_P_IMAGE,      SB_P_MODE,        SB_P_TARGET, SB_P_TIMEOUT_MS,
-    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CREATED,
-    SB_P_OFFSET, SB_P_FOLLOW,     SB_P_CONTENT_TYPE};
+    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CREATED,     SB_P_OFFSET, SB_P_FOLLOW,
+    SB_P_CONTENT_TYPE, SB_P_CHECK};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -242,11 +243,35 @@ static sb_code_t take_attach(const value_t *values, request_t *r, sb_err_t *err)
     return rc == SB_OK ? take_number(values, P_FOLLOW, 0, 1, &r->follow, err) : rc;
 }
 
+static sb_code_t take_intake(const value_t *values, request_t *r, sb_err_t *err)
+{
+    static const char *const switches[] = {"", "0", "1"};
+    int check = word(&values[P_CHECK], switches, 3);
+
+    if (check < 0)
+        return bad(err, P_CHECK, &values[P_CHECK]);
+    r->check = check == 2;
+    return take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
+}
+
+static sb_code_t take_files(const value_t *values, request_t *r, sb_err_t *err)
+{
+    const value_t *path = &values[P_TARGET];
+    sb_code_t rc = take_digest(&values[P_DIGEST], r->digest, err);
+
+    if (rc != SB_OK || path->len == 0)
+        return rc;
+    if (path->len > SB_PATH_MAX || !sb_path_valid(path->data, path->len))
+        return bad(err, P_TARGET, path);
+    copy(r->target, path);
+    return SB_OK;
+}
+
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err)
 {
-    static const char *const ops[] = {SB_OP_RUN,    SB_OP_INTAKE, SB_OP_STATUS,
-                                      SB_OP_SUBMIT, SB_OP_CANCEL, SB_OP_ATTACH};
+    static const char *const ops[] = {SB_OP_RUN,    SB_OP_INTAKE, SB_OP_STATUS, SB_OP_SUBMIT,
+                                      SB_OP_CANCEL, SB_OP_ATTACH, SB_OP_FILES};
     value_t values[P_COUNT];
 
     memset(r, 0, sizeof *r);
@@ -256,7 +281,7 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
     if (rc != SB_OK)
         return rc;
 
-    int op = word(&values[P_OP], ops, 6);
+    int op = word(&values[P_OP], ops, 7);
     if (op < 0)
         return bad(err, P_OP, &values[P_OP]);
     r->op = (request_op_t)op;
@@ -272,7 +297,9 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
     if (rc == SB_OK && r->op == OP_ATTACH)
         rc = take_attach(values, r, err);
     if (rc == SB_OK && r->op == OP_INTAKE)
-        rc = take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
+        rc = take_intake(values, r, err);
+    if (rc == SB_OK && r->op == OP_FILES)
+        rc = take_files(values, r, err);
     return rc;
 }
 

@@ -5,6 +5,7 @@
 #ifndef SB_REQUEST_H
 #define SB_REQUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,7 +17,15 @@
 
 #define REQUEST_ID_MAX 128
 
-typedef enum { OP_RUN, OP_INTAKE, OP_STATUS, OP_SUBMIT, OP_CANCEL, OP_ATTACH } request_op_t;
+typedef enum {
+    OP_RUN,
+    OP_INTAKE,
+    OP_STATUS,
+    OP_SUBMIT,
+    OP_CANCEL,
+    OP_ATTACH,
+    OP_FILES
+} request_op_t;
 
 typedef struct {
     request_op_t op;
@@ -36,6 +45,7 @@ typedef struct {
     int64_t created_ms;     /* submit */
     int64_t offset, follow; /* attach */
     char content_type[256];
+    bool check; /* intake: examine only */
 } request_t;
 
 /*

@@ -121,6 +121,7 @@ static void on_params(void *ctx, connection_t *conn, const char *data, size_t le
         attach_accept(h, conn, &request);
         break;
     case OP_INTAKE:
+    case OP_FILES:
         intake_accept(h, conn, &request);
         break;
     case OP_STATUS:

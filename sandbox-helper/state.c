@@ -300,6 +300,18 @@ bool state_has_package(const state_t *s, const char *digest)
     return faccessat(s->packages_fd, digest, F_OK, 0) == 0;
 }
 
+sb_code_t state_package_open(const state_t *s, const char *digest, int *fd, sb_err_t *err)
+{
+    char path[80];
+
+    snprintf(path, sizeof path, "%.64s/tree", digest);
+    *fd = openat(s->packages_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd >= 0)
+        return SB_OK;
+    return errno == ENOENT ? sb_err_set(err, SB_ENOTFOUND, "there is no such package here")
+                           : sb_err_errno(err, errno, "opening a package");
+}
+
 sb_code_t state_upload_open(state_t *s, int *rw, int *ro, sb_err_t *err)
 {
     char name[SB_UUID_LEN + 1];

@@ -47,6 +47,9 @@ void state_close(state_t *s);
 
 bool state_has_package(const state_t *s, const char *digest);
 
+/* The package's unpacked tree, as a folder's descriptor; SB_ENOTFOUND. */
+sb_code_t state_package_open(const state_t *s, const char *digest, int *fd, sb_err_t *err);
+
 /* An unlinked file below tmp/ for an upload; *rw is written, *ro is a descriptor of its own. */
 sb_code_t state_upload_open(state_t *s, int *rw, int *ro, sb_err_t *err);
 

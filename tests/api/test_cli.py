@@ -197,7 +197,7 @@ def test_a_proxy_is_not_asked_for_loopback_addresses(fake):
 @pytest.mark.parametrize("status, exit_status", [
     (400, 1), (401, 5), (403, 5), (404, 3), (409, 6), (413, 1), (429, 7), (500, 1), (502, 1), (503, 7), (504, 1)])
 def test_refusals_have_exit_statuses_of_their_own(fake, status, exit_status):
-    fake.answer("/v1/skills", {"error": "slug", "message": "Because.", "details": [{"path": "a", "line": 3, "message": "x"}]},
+    fake.answer("/v1/skills", {"error": "slug", "message": "Because.", "details": [{"file": "a", "line": 3, "message": "x"}]},
                 status)
     result = cli("skill", "list", "--server", fake.url)
     fails(result, exit_status, rf"Because\. \(slug, HTTP {status}\)")

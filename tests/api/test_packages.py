@@ -131,7 +131,7 @@ def test_every_finding_is_listed(gateway):
         assert {"severity", "code", "message"} <= set(finding)
     text = str(body["details"])
     assert "cobol" in text and "soon" in text
-    assert any(f.get("path") == "SKILL.md" and f.get("line") for f in body["details"])
+    assert any(f.get("file") == "SKILL.md" and f.get("line") for f in body["details"])
 
 
 @pytest.mark.parametrize("text,word", [
@@ -173,7 +173,7 @@ def test_unknown_keys_are_kept(gateway):
 def test_a_timeout_over_the_maximum_is_clamped_with_a_warning(gateway):
     answer = gateway.upload(skill("clamped", "print(1)", timeout="20m"))
     assert answer.status_code == 201
-    assert any("timeout" in str(w) for w in answer.json()["warnings"])
+    assert any("timeout" in str(w) for w in answer.json()["findings"])
     assert gateway.get("/v1/skills/clamped/1.0.0").json()["timeout_ms"] == 600000
 
 

@@ -29,7 +29,7 @@ def test_an_upload_answers_201_with_what_was_found(gateway):
     assert answer.status_code == 201
     assert answer.headers["Content-Type"] == check.JSON_TYPE
     body = answer.json()
-    assert ANSWER <= set(body) <= ANSWER | {"warnings"}
+    assert ANSWER <= set(body) <= ANSWER | {"findings"}
     assert body["name"] == "first-upload" and body["version"] == "1.0.0"
     assert body["description"] == "Says hello" and body["lang"] == "python"
     assert body["mode"] == "executable" and body["status"] == "available"

@@ -255,8 +255,8 @@ hostile_child(const stage_request_t *request, const int *given, int nfds)
     if (confine_child(role, fds, 2, &step) != 0) {
         _exit(101);
     }
-    if (role != PACKER_COLLECT &&
-        confine_paths(&fds[1], 1, LL_READ | LL_WRITE_FILE | LL_MAKE_REG | LL_MAKE_DIR) != 0) {
+    const uint64_t writes = role == PACKER_READ ? 0 : LL_WRITE_FILE | LL_MAKE_REG | LL_MAKE_DIR;
+    if (role != PACKER_COLLECT && confine_paths(&fds[1], 1, LL_READ | writes) != 0) {
         _exit(102);
     }
     if (confine_syscalls(role) != 0) {
@@ -365,7 +365,7 @@ static void assert_refused(uint32_t what, enum packer_role role, int expected)
     }
 }
 
-static const enum packer_role roles[] = {PACKER_INTAKE, PACKER_COLLECT, PACKER_IMPORT};
+static const enum packer_role roles[] = {PACKER_INTAKE, PACKER_COLLECT, PACKER_IMPORT, PACKER_READ};
 #define NROLES (sizeof(roles) / sizeof(roles[0]))
 
 static void each_attack_is_refused_in_all_roles(void **state)
@@ -406,6 +406,7 @@ static void each_attack_is_refused_in_all_roles(void **state)
     /* an import may remove, where Landlock says so: not in this folder */
     assert_refused(A_UNLINK, PACKER_INTAKE, EPERM);
     assert_refused(A_UNLINK, PACKER_COLLECT, EPERM);
+    assert_refused(A_UNLINK, PACKER_READ, EPERM);
     assert_refused(A_UNLINK, PACKER_IMPORT, EACCES);
 }
 
@@ -430,10 +431,12 @@ static void no_path_leads_out_of_the_folder(void **state)
     }
 }
 
-static void collect_can_not_write_where_the_others_can(void **state)
+static void collect_and_read_can_not_write_where_the_others_can(void **state)
 {
     assert_refused(A_CREATE, PACKER_COLLECT, EACCES);
     assert_refused(A_CHMOD, PACKER_COLLECT, EPERM);
+    assert_refused(A_CREATE, PACKER_READ, EACCES);
+    assert_refused(A_CHMOD, PACKER_READ, EPERM);
     assert_true(judged(A_CREATE, PACKER_INTAKE).result >= 0);
     assert_true(judged(A_CREATE, PACKER_IMPORT).result >= 0);
 }
@@ -452,6 +455,7 @@ static void memory_is_bounded(void **state)
 #else
     assert_refused(A_MEMORY, PACKER_INTAKE, ENOMEM);
     assert_refused(A_MEMORY, PACKER_COLLECT, ENOMEM);
+    assert_refused(A_MEMORY, PACKER_READ, ENOMEM);
 #endif
 }
 
@@ -475,7 +479,7 @@ int main(void)
         cmocka_unit_test(the_control_child_answers),
         cmocka_unit_test(each_attack_is_refused_in_all_roles),
         cmocka_unit_test(no_path_leads_out_of_the_folder),
-        cmocka_unit_test(collect_can_not_write_where_the_others_can),
+        cmocka_unit_test(collect_and_read_can_not_write_where_the_others_can),
         cmocka_unit_test(only_the_descriptors_it_needs_are_open),
         cmocka_unit_test(memory_is_bounded),
         cmocka_unit_test(a_foreign_system_call_table_kills),

@@ -395,10 +395,134 @@ static void a_request_without_descriptors_ends_the_child(void **state)
 
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
+/* ---- examining only, and reading what was unpacked ---- */
+
+static void what_is_only_examined_is_not_made_durable(void **state)
+{
+    stage_request_t request = {
+        .kind = STAGE_INTAKE, .package_max = SB_PACKAGE_UNPACKED_MAX, .check_only = 1};
+    const int fds[] = {in.package, in.staging, in.answer};
+    peer_child_t child;
+
+    upload_zip(good, COUNT(good));
+    snprintf(request.content_type, sizeof(request.content_type), "application/zip");
+    peer_spawn(&peer, &request, fds, 3, &child);
+    assert_int_equal(peer_receive(child.status, &in.report, sizeof(in.report)), sizeof(in.report));
+    assert_int_equal(peer_reap(&peer, &child), 0);
+    assert_int_equal(in.report.http_status, 200);
+    assert_int_equal(strlen(in.report.digest), 64);
+    assert_int_equal(faccessat(in.staging, "instructions", F_OK, 0), -1);
+}
+
+/* STAGE_READ of what intake() has unpacked; the status, in.json is the answer. */
+static int read_package(const char *path)
+{
+    stage_request_t request = {.kind = STAGE_READ};
+    int tree = openat(in.staging, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int answer = memfd_create("answer", MFD_CLOEXEC);
+    const int fds[] = {tree, answer};
+    peer_child_t child;
+
+    assert_true(tree >= 0 && answer >= 0);
+    snprintf(request.target, sizeof(request.target), "%s", path);
+    peer_spawn(&peer, &request, fds, 2, &child);
+    assert_int_equal(peer_receive(child.status, &in.report, sizeof(in.report)), sizeof(in.report));
+    assert_int_equal(peer_reap(&peer, &child), 0);
+    json_decref(in.json);
+    free(in.text);
+    in.text = calloc(1, in.report.answer_len + 1);
+    assert_int_equal(pread(answer, in.text, in.report.answer_len, 0), in.report.answer_len);
+    in.json = json_loads(in.text, 0, NULL);
+    close(tree);
+    close(answer);
+    if (in.report.http_status == 500) {
+        fail_msg("%s", in.report.text);
+    }
+    return in.report.http_status;
+}
+
+static const char *member(size_t i, const char *key)
+{
+    return json_string_value(json_object_get(json_array_get(in.json, i), key));
+}
+
+static void a_package_is_read_sorted_and_whole(void **state)
+{
+    upload_zip(good, COUNT(good));
+    intake("application/zip");
+    assert_accepted();
+    assert_int_equal(read_package(""), 200);
+    assert_int_equal(json_array_size(in.json), 6);
+    assert_string_equal(member(0, "path"), "SKILL.md");
+    assert_string_equal(member(0, "content"), SKILL_MD);
+    assert_string_equal(member(1, "path"), "assets/deep/er/data.txt");
+    assert_string_equal(member(2, "content"), "caf\xc3\xa9");
+    assert_string_equal(member(3, "path"), "latest.txt");
+    assert_string_equal(member(3, "content"), "");
+    assert_string_equal(member(3, "link"), "assets/deep/er/data.txt");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(in.json, 4), "size_bytes")),
+                     strlen("print('hi')\n"));
+}
+
+static void one_file_is_read_by_its_path(void **state)
+{
+    upload_zip(good, COUNT(good));
+    intake("application/zip");
+    assert_int_equal(read_package("scripts/run.sh"), 200);
+    assert_int_equal(json_array_size(in.json), 1);
+    assert_string_equal(member(0, "content"), "#!/bin/bash\necho hi\n");
+    assert_int_equal(read_package("scripts"), 404);
+    assert_int_equal(read_package("../instructions"), 404);
+    assert_int_equal(read_package("/etc/passwd"), 404);
+    assert_string_equal(str("error"), "not_found");
+}
+
+/* Puts a file into the tree behind the intake's back, as large as one can be. */
+static void grow(const char *path, const void *data, size_t len, size_t times)
+{
+    int fd;
+
+    assert_int_equal(fchmodat(in.staging, "tree", 0700, 0), 0);
+    fd = openat(in.staging, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < times; i++) {
+        assert_int_equal(sys_write_all(fd, data, len), 0);
+    }
+    close(fd);
+}
+
+static void binary_is_base64_and_too_much_is_left_out(void **state)
+{
+    static char chunk[1 << 20];
+
+    upload_zip(good, COUNT(good));
+    intake("application/zip");
+    grow("tree/bin", "\0\xff\x01", 3, 1);
+    assert_int_equal(read_package("bin"), 200);
+    assert_string_equal(member(0, "content"), "AP8B");
+    assert_string_equal(member(0, "encoding"), "base64");
+
+    memset(chunk, 1, sizeof(chunk)); /* six bytes each, when escaped */
+    grow("tree/bin", chunk, sizeof(chunk), 4);
+    assert_int_equal(read_package(""), 200);
+    assert_string_equal(member(2, "path"), "bin");
+    assert_true(json_is_true(json_object_get(json_array_get(in.json, 2), "truncated")));
+    assert_string_equal(member(2, "content"), "");
+    assert_string_equal(member(5, "content"), "print('hi')\n"); /* those behind it are there */
+
+    grow("tree/bin", chunk, sizeof(chunk), 9);
+    assert_int_equal(read_package("bin"), 413);
+    assert_int_equal(read_package("main.py"), 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_package_becomes_a_read_only_tree),
+        T(binary_is_base64_and_too_much_is_left_out),
+        T(one_file_is_read_by_its_path),
+        T(a_package_is_read_sorted_and_whole),
+        T(what_is_only_examined_is_not_made_durable),
         T(multipart_is_taken_apart),
         T(bodies_that_are_no_package_are_refused),
         T(hostile_entries_are_refused_and_nothing_gets_out),

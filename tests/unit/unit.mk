@@ -8,7 +8,7 @@
 
 UNIT_CORE    := err buf names units semver uuid7 signature fastcgi fold
 UNIT_STORE   := store store_tenants store_heads store_executions store_lists store_faults
-UNIT_PACKAGE := manifest package zip multipart
+UNIT_PACKAGE := manifest package zip zip_make multipart
 
 unit_programs = $(addprefix $(BUILD)/tests/unit/test_,$(1))
 UNIT_TESTS   := $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE))
