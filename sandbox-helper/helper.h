@@ -21,6 +21,7 @@
 #include "server.h"
 #include "stagelink.h"
 #include "state.h"
+#include "zygotes.h"
 
 struct job_s;
 struct intake_s;
@@ -32,6 +33,7 @@ typedef struct helper_s {
     cgroups_t cgroups;
     runtime_t runtimes[STAGE_RUNTIMES];
     roots_t roots;
+    zygotes_t zygotes;
     stagelink_t packer;
     collectors_t collectors;
     server_t server;

@@ -28,6 +28,7 @@ struct job_s {
     request_t req;
     queue_entry_t entry;
     job_state_t state;
+    start_t start;
     int starts; /* how often it was asked for */
     uint64_t job_len, input_len;
     loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */

@@ -202,6 +202,20 @@ static int make_env(launch_t *l)
     return put_runtime_env(l);
 }
 
+char **launch_interpreter_env(const stage_t *stage, uint32_t runtime)
+{
+    static stage_request_t request;
+    static run_t run;
+
+    request.runtime = runtime;
+    request.mode = STAGE_ENTRYPOINT;
+    run = (run_t){.stage = stage, .request = &request};
+    launch.run = &run;
+    if (put_constants(&launch) != 0 || put_path(&launch) != 0 || put_runtime_env(&launch) != 0)
+        return NULL;
+    return launch.env;
+}
+
 /* ---- the command line ---- */
 
 static int make_argv(launch_t *l)

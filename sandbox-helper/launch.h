@@ -22,4 +22,9 @@ typedef struct {
 
 void launch_script(const run_t *run) __attribute__((noreturn));
 
+/* What the environment of every run of that runtime begins with; for an interpreter that starts
+ * before there is one.  NULL with errno; for a process that executes it and does nothing else here.
+ */
+char **launch_interpreter_env(const stage_t *stage, uint32_t runtime);
+
 #endif
