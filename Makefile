@@ -101,7 +101,7 @@ PYTHON_INC    ?= $(shell /usr/bin/python3 -c 'import sysconfig; print(sysconfig.
 
 $(BUILD)/obj-pic/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(if $(findstring zygote_python,$@),-isystem $(PYTHON_INC)) $(ZYGOTE_CFLAGS) \
+	$(CC) $(CPPFLAGS_ALL) $(if $(findstring zygote_,$@),-isystem $(PYTHON_INC)) $(ZYGOTE_CFLAGS) \
 	    -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj-pic/sandbox-helper/zygote_boot.c: sandbox-helper/zygote_boot.py

@@ -8,7 +8,7 @@
  * when python3 is started for it.
  *
  * In pid 2 of a run `become` makes the interpreter one that was started for the script, runs it and
- * ends as python3 does.  Whatever it can't do faithfully it leaves to execve(2).
+ * ends as python3 does (zygote_end.c).  Whatever it can't do faithfully it leaves to execve(2).
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x03080000
@@ -32,6 +32,7 @@
 #include "report.h"
 #include "sys.h"
 #include "zygote.h"
+#include "zygote_end.h"
 
 /* In the stable ABI since 3.7, but not in the headers of the limited one. */
 extern void PyOS_BeforeFork(void);
@@ -207,20 +208,7 @@ static int enter(char *const argv[], char *const env[], bool module, const char 
     return done == NULL ? -1 : 0;
 }
 
-/* From here on as in python3's own main(): 1 for an exception, which is printed; SystemExit ends
- * the process from within PyErr_Print(). */
-static int status_of(PyObject *result, bool *interrupted)
-{
-    if (result != NULL) {
-        Py_DECREF(result);
-        return 0;
-    }
-    *interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-    PyErr_Print();
-    return 1;
-}
-
-static int run_module(const char *name, bool *interrupted)
+static outcome_t run_module(const char *name)
 {
     PyObject *runpy = PyImport_ImportModule("runpy");
     PyObject *run = runpy == NULL ? NULL : PyObject_GetAttrString(runpy, "_run_module_as_main");
@@ -228,35 +216,23 @@ static int run_module(const char *name, bool *interrupted)
 
     Py_XDECREF(run);
     Py_XDECREF(runpy);
-    return status_of(result, interrupted);
+    return zygote_outcome(result);
 }
 
-/* -1: it does not compile, or can't be read: python3 itself has the words for that. */
-static int run_script(const char *path, bool *interrupted)
+/* False: it does not compile, or can't be read: python3 itself has the words for that. */
+static bool run_script(const char *path, outcome_t *outcome)
 {
     PyObject *names = PyModule_GetDict(PyImport_AddModule("__main__"));
     PyObject *code = PyObject_CallFunction(function("load"), "s", path);
-    int status;
 
     if (code == NULL)
-        return -1;
-    status = status_of(PyEval_EvalCode(code, names, names), interrupted);
+        return false;
+    *outcome = zygote_outcome(PyEval_EvalCode(code, names, names));
     Py_DECREF(code);
-    if (PyDict_DelItemString(names, "__file__") != 0 ||
-        PyDict_DelItemString(names, "__cached__") != 0)
+    if (!outcome->exited && (PyDict_DelItemString(names, "__file__") != 0 ||
+                             PyDict_DelItemString(names, "__cached__") != 0))
         PyErr_Clear();
-    return status;
-}
-
-static void __attribute__((noreturn)) end(int status, bool interrupted)
-{
-    if (Py_FinalizeEx() < 0)
-        status = 120;
-    if (interrupted) {
-        (void)signal(SIGINT, SIG_DFL);
-        (void)kill(getpid(), SIGINT);
-    }
-    exit(status);
+    return true;
 }
 
 /* The interpreter ignores some signals, and an ignored one stays so in what is executed. */
@@ -270,8 +246,8 @@ static void default_signals(void)
 static void become(char *const argv[], char *const env[], uint32_t mode, void (*started)(void))
 {
     const char *package;
-    bool interrupted = false;
-    int status;
+    outcome_t outcome;
+    bool ran = true;
 
     if (!suits(argv, env, mode, &package) ||
         enter(argv, env, mode == STAGE_MODULE, package) != 0) {
@@ -281,10 +257,12 @@ static void become(char *const argv[], char *const env[], uint32_t mode, void (*
     set_command_line(argv);
     started();
     (void)privileges_dumpable(true); /* as execve(2) would leave it */
-    status = mode == STAGE_MODULE ? run_module(argv[2], &interrupted)
-                                  : run_script(argv[1], &interrupted);
-    if (status >= 0)
-        end(status, interrupted);
+    if (mode == STAGE_MODULE)
+        outcome = run_module(argv[2]);
+    else
+        ran = run_script(argv[1], &outcome);
+    if (ran)
+        zygote_end(&outcome, zygote.functions);
     default_signals();
     execve(argv[0], argv, env);
     _exit(126);
