@@ -21,7 +21,7 @@
 #define CONFIG_PATH_MAX        1024
 #define CONFIG_ALLOW_USERS     32
 #define CONFIG_RUNTIME_PATHS   8
-#define CONFIG_ROOTS           16  /* different roots, each with a sandbox-stage of its own */
+#define CONFIG_ROOTS           16 /* different roots, each with a sandbox-stage of its own */
 #define CONFIG_NOT_FOR         64
 #define CONFIG_CONCURRENCY_MAX 128 /* what fits into one socket buffer of requests to the stage */
 
@@ -44,7 +44,7 @@ typedef struct {
     bool no_zygote;        /* for Python: plain starts only */
     bool have_modules;     /* then these instead of the common ones */
     char zygote_modules[STAGE_MODULES];
-    int line;              /* in the file; 0: not from it */
+    int line; /* in the file; 0: not from it */
 } config_runtime_t;
 
 typedef struct {

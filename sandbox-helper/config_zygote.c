@@ -12,7 +12,8 @@
 
 /* What scripts import most; each brings what it needs itself. */
 #define MODULES                                                                                    \
-    "json re csv datetime collections math statistics pathlib base64 hashlib urllib.parse itertools"
+    "json re csv datetime collections math statistics pathlib base64 hashlib urllib.parse "        \
+    "itertools"
 
 void config_zygote_defaults(config_t *c)
 {

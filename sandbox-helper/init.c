@@ -84,20 +84,24 @@ static void await_run(pid_t script, launch_limits_t *limits)
 }
 
 /*
- * Returns when the script has started.  pid 2 announces that, then its end of the socket is
- * closed, by execve(2) or by itself; anything else is a set-up that failed, not a script.
+ * Returns when the script has started, true: in an interpreter of its own.  pid 2 announces that,
+ * then its end of the socket is closed, by execve(2) or by itself; anything else is a set-up that
+ * failed, not a script.
  */
-static void await_start(pid_t script)
+static bool await_start(pid_t script)
 {
     run_report_t report;
     ssize_t n = read_launch(&report);
+    bool executed = false;
 
-    if (n == (ssize_t)sizeof(report) && report.kind == LAUNCH_START)
-        n = read_launch(&report);
-    else if (n == 0)
-        died(script); /* the end without the announcement */
     if (n == 0)
-        return;
+        died(script); /* the end without the announcement */
+    if (n == (ssize_t)sizeof(report) && report.kind == LAUNCH_START) {
+        executed = report.executed != 0;
+        n = read_launch(&report);
+    }
+    if (n == 0)
+        return executed;
     if (n == (ssize_t)sizeof(report) && report.kind == RUN_SETUP_FAILED)
         fail(report.failed_step, report.failed_errno, report.text);
     died(script);
@@ -132,14 +136,15 @@ static void __attribute__((noreturn)) end_all(void)
     _exit(0);
 }
 
-static void tell_main(uint32_t kind, int wstatus)
+static void tell_main(uint32_t kind, int wstatus, bool executed)
 {
-    run_report_t report = {.magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus};
+    run_report_t report = {
+        .magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus, .executed = executed};
 
     (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
 }
 
-static void watch_over(pid_t script, int signals, memwatch_t *memory)
+static void watch_over(pid_t script, bool executed, int signals, memwatch_t *memory)
 {
     struct pollfd fds[] = {{.fd = FD_STATUS, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
     struct signalfd_siginfo info;
@@ -151,12 +156,12 @@ static void watch_over(pid_t script, int signals, memwatch_t *memory)
             reaped = reap(script, &wstatus);
         if (reaped == REAPED_SCRIPT) {
             SB_FAULT_POINT("script reaped");
-            tell_main(RUN_EXITED, wstatus);
+            tell_main(RUN_EXITED, wstatus, executed);
             SB_FAULT_POINT("end reported");
             return;
         }
         if (memwatch_over(memory)) {
-            tell_main(RUN_OUT_OF_MEMORY, 0);
+            tell_main(RUN_OUT_OF_MEMORY, 0, executed);
             end_all();
         }
         if (poll(fds, 2, reaped == REAPED_MANY ? 0 : memwatch_timeout(memory)) <= 0)
@@ -184,6 +189,7 @@ void init_run(run_t *run)
     memwatch_t memory = {.proc = -1};
     launch_limits_t limits;
     int pair[2], signals;
+    bool executed;
     const char *step;
     pid_t script;
 
@@ -209,9 +215,9 @@ void init_run(run_t *run)
     if (write(FD_LAUNCH, "", 1) != 1)
         fail("init confined", errno, NULL);
     await_run(script, &limits);
-    await_start(script);
+    executed = await_start(script);
     if (run->cgroup == 0)
         memwatch_start(&memory, limits.memory_bytes);
-    watch_over(script, signals, &memory);
+    watch_over(script, executed, signals, &memory);
     _exit(0);
 }

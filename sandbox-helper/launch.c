@@ -33,6 +33,7 @@ enum {
 
 typedef struct {
     const run_t *run;
+    bool become; /* the script, without an execve(2) */
     job_t job;
     char *argv[ARGV_OWN + SB_ARGS_MAX];
     char *env[ENV_OWN + SB_ENV_MAX + ENV_OPERATOR + 1];
@@ -44,7 +45,10 @@ static launch_t launch;
 
 static void tell(const launch_t *l, uint32_t kind, const char *step, int err)
 {
-    run_report_t report = {.magic = STAGE_MAGIC, .kind = kind, .failed_errno = err};
+    run_report_t report = {.magic = STAGE_MAGIC,
+                           .kind = kind,
+                           .executed = l->run->stage->form != NULL && !l->become,
+                           .failed_errno = err};
 
     snprintf(report.failed_step, sizeof(report.failed_step), "%s", step);
     snprintf(report.text, sizeof(report.text), "%s", l->text);
@@ -404,6 +408,7 @@ static const step_t steps[] = {
 static void started(void)
 {
     (void)signal(SIGXFSZ, SIG_IGN); /* as the interpreter has it */
+    launch.become = true;
     tell(&launch, LAUNCH_START, "", 0);
     SB_FAULT_POINT("script to be executed");
     (void)sys_close_range(FD_AFTER_STDIO, ~0u, 0);

@@ -74,8 +74,7 @@ void roots_make(roots_t *roots, const config_t *c, runtime_t runtimes[STAGE_RUNT
     static const config_runtime_t host;
     const char *why;
 
-    find(roots, c, &host, packages, &why)->warm =
-        (size_t)(c->warm >= 0 ? c->warm : c->concurrency);
+    find(roots, c, &host, packages, &why)->warm = (size_t)(c->warm >= 0 ? c->warm : c->concurrency);
     for (size_t i = 0; i < c->nruntimes; i++) {
         const config_runtime_t *rt = &c->runtimes[i];
         if (!runtime_offered(&runtimes[i]))

@@ -522,8 +522,8 @@ static int step_seccomp(void *ctx)
 {
     const run_t *run = ctx;
 
-    return filter_load(&run->stage->filters[run->cgroup != 0 ? FILTER_MEMORY_CGROUP
-                                                             : FILTER_NO_MEMORY_CGROUP]);
+    return filter_load(
+        &run->stage->filters[run->cgroup != 0 ? FILTER_MEMORY_CGROUP : FILTER_NO_MEMORY_CGROUP]);
 }
 
 /* From here on the process may read what the caller made: main is out of its reach. */

@@ -86,7 +86,8 @@ uint64_t sandbox_clone_flags(void);
 void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *fds, int nfds)
     __attribute__((noreturn));
 
-/* Takes from pid 1 what it needs no more once it has its child.  NULL, or the failing step's name. */
+/* Takes from pid 1 what it needs no more once it has its child.  NULL, or the failing step's name.
+ */
 const char *sandbox_confine_init(run_t *run);
 
 /* pid 2, from its birth on: waits for the run, completes the sandbox for it and becomes the script.

@@ -227,6 +227,7 @@ typedef struct {
     uint32_t magic;
     uint32_t kind;
     int32_t wstatus;
+    uint32_t executed; /* RUN_EXITED: a zygote's child had to execute an interpreter after all */
     int32_t failed_errno;
     char failed_step[64];
     char text[160]; /* for people; "" when the step says all */

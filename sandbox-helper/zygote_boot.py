@@ -53,6 +53,11 @@ def enter(argv, env, module, package):
     if posix is not data:
         posix.clear()
         posix.update(data)
+    # a new one: what the collector was told to leave alone for ever would hold the script's objects
+    main = module_type("__main__")
+    main.__dict__.clear()
+    main.__dict__.update(sys.modules["__main__"].__dict__)
+    sys.modules["__main__"] = main
     sys.orig_argv = argv
     if package is not None:
         sys.path.insert(0, package)
@@ -85,11 +90,8 @@ def take_apart():
     alive = []
     for name in own:
         module = modules[name]
-        if module is not None:
-            try:
-                alive.append(weakref(module))
-            except TypeError:
-                pass
+        if isinstance(module, module_type) and not in_library(module):
+            alive.append(weakref(module))
         modules[name] = None
         del module
     gc.collect()
@@ -100,6 +102,10 @@ def take_apart():
         del module
     if alive:
         gc.collect()
+
+
+def in_library(module):
+    return str(module.__dict__.get("__file__", "")).startswith(library)
 
 
 def clear(names):
@@ -117,6 +123,8 @@ def needs_exit_handlers():
 
 
 zygote_modules = {}
+module_type = type(sys)
+library = os.__file__.rpartition("/")[0] + "/"
 weakref = __import__("_weakref").ref
 io_open_code = sys.modules["io"].open_code
 source_loader = sys.modules["_frozen_importlib_external"].SourceFileLoader

@@ -178,7 +178,7 @@ void zygote_end(const outcome_t *outcome, PyObject *functions)
     /* machine code that the script has loaded may want to be told of the end */
     handlers = call_boot(functions, "needs_exit_handlers");
     (void)call_boot(functions, "take_apart");
-    if (!flush())
-        status = STATUS_FLUSH;
+    (void)flush_stream("stdout", false); /* what finalizers have printed; python3 asks no more */
+    (void)flush_stream("stderr", false);
     leave(status, outcome->interrupted, handlers);
 }

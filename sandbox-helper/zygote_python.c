@@ -199,8 +199,8 @@ static int enter(char *const argv[], char *const env[], bool module, const char 
     PyObject *done = NULL;
 
     if (args != NULL && variables != NULL)
-        done = PyObject_CallFunction(function("enter"), "OOiz", args, variables, (int)module,
-                                     package);
+        done =
+            PyObject_CallFunction(function("enter"), "OOiz", args, variables, (int)module, package);
     Py_XDECREF(args);
     Py_XDECREF(variables);
     Py_XDECREF(done);
@@ -249,8 +249,7 @@ static void become(char *const argv[], char *const env[], uint32_t mode, void (*
     outcome_t outcome;
     bool ran = true;
 
-    if (!suits(argv, env, mode, &package) ||
-        enter(argv, env, mode == STAGE_MODULE, package) != 0) {
+    if (!suits(argv, env, mode, &package) || enter(argv, env, mode == STAGE_MODULE, package) != 0) {
         default_signals();
         return;
     }
@@ -345,8 +344,8 @@ static int read_boot(void)
     zygote.stage.landlock_abi = boot.landlock_abi;
     zygote.stage.no_proc = boot.no_proc != 0;
     zygote.stage.form = &form;
-    zygote.hello =
-        (stage_hello_t){.magic = STAGE_MAGIC, .missing = boot.missing, .landlock_abi = boot.landlock_abi};
+    zygote.hello = (stage_hello_t){
+        .magic = STAGE_MAGIC, .missing = boot.missing, .landlock_abi = boot.landlock_abi};
     for (size_t i = 0; i < FILTER_VARIANTS; i++)
         if (read_filter(i, boot.filter_len[i], &at) != 0)
             return -1;

@@ -28,13 +28,13 @@ struct zygote_s {
     stage_config_t config;
     char off[200]; /* why there is none; "" = there is */
     generation_t *now, *next, *old;
-    uint64_t ready, forked, plain; /* runs by how they were started */
+    uint64_t ready, forked, plain, executed; /* runs by how they were started */
     uint64_t recycled, deaths;
 };
 
 const char *start_name(start_t start)
 {
-    static const char *const names[] = {"plain", "zygote", "ready"};
+    static const char *const names[] = {"plain", "zygote", "ready", "executed"};
 
     return names[start];
 }
@@ -178,8 +178,7 @@ warm_t *zygotes_pool(zygotes_t *z, const request_t *r)
 {
     zygote_t *zy = z->of[r->runtime];
 
-    if (zy == NULL || zy->now == NULL || zy->now->link.state != LINK_READY ||
-        refused(z->config, r))
+    if (zy == NULL || zy->now == NULL || zy->now->link.state != LINK_READY || refused(z->config, r))
         return NULL;
     return &zy->now->pool;
 }
@@ -192,6 +191,10 @@ void zygotes_count(zygotes_t *z, const request_t *r, start_t start)
         return;
     if (start == START_PLAIN) {
         zy->plain++;
+        return;
+    }
+    if (start == START_EXECUTED) {
+        zy->executed++;
         return;
     }
     zy->now->runs++;
@@ -299,6 +302,7 @@ void zygotes_status(const zygotes_t *z, sb_buf_t *out)
         sb_json_key_int(out, "ready_runs", (int64_t)zy->ready);
         sb_json_key_int(out, "forked_runs", (int64_t)zy->forked);
         sb_json_key_int(out, "plain_runs", (int64_t)zy->plain);
+        sb_json_key_int(out, "executed_runs", (int64_t)zy->executed);
         sb_json_key_int(out, "recycled", (int64_t)zy->recycled);
         sb_json_key_int(out, "deaths", (int64_t)zy->deaths);
         sb_buf_char(out, '}');

@@ -23,9 +23,11 @@
 typedef struct zygote_s zygote_t;
 
 /* How a run's process came to be; for the log and the counters. */
-typedef enum { START_PLAIN, START_FORKED, START_READY } start_t;
+typedef enum { START_PLAIN, START_FORKED, START_READY, START_EXECUTED } start_t;
 
-const char *start_name(start_t start); /* "plain", "zygote", "ready" */
+/* "plain", "zygote", "ready"; "executed": the zygote's child found that this script needs an
+ * interpreter of its own. */
+const char *start_name(start_t start);
 
 typedef struct {
     const config_t *config;
@@ -48,7 +50,7 @@ void zygotes_close(zygotes_t *z);
 
 /* The zygote's sandboxes for that run, or NULL: the plain way, which is counted. */
 warm_t *zygotes_pool(zygotes_t *z, const request_t *r);
-/* A sandbox was taken from there for a run; ready: it had waited. */
+/* A run was started that way; START_EXECUTED, later and besides: so it turned out. */
 void zygotes_count(zygotes_t *z, const request_t *r, start_t start);
 
 /* A JSON list of objects. */
