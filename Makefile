@@ -50,6 +50,8 @@ PACKAGE_OBJS := $(call obj,libskillbox,$(LIB_PACKAGE_SRCS))
 HELPER_OBJS  := $(call obj,sandbox-helper,$(HELPER_SRCS))
 STAGE_OBJS   := $(call obj,sandbox-helper,$(STAGE_SRCS))
 PACKER_OBJS  := $(call obj,sandbox-helper,$(PACKER_SRCS))
+ZYGOTE_OBJS  := $(patsubst %.c,$(BUILD)/obj-pic/%.o,$(addprefix sandbox-helper/,$(ZYGOTE_SRCS)) \
+                $(ZYGOTE_LIB_SRCS:%=libskillbox/%)) $(BUILD)/obj-pic/sandbox-helper/zygote_boot.o
 CLI_OBJS     := $(call obj,cli,$(CLI_SRCS)) $(call obj,sandbox-helper,$(CLI_HELPER_SRCS))
 
 HELPER_LIBS := -lyaml -lcrypto
@@ -61,7 +63,7 @@ LIBSTORE   := $(BUILD)/lib/libskillbox-store.a
 LIBPACKAGE := $(BUILD)/lib/libskillbox-package.a
 
 PROGRAMS := $(BUILD)/bin/sandbox-helper $(BUILD)/bin/sandbox-stage $(BUILD)/bin/sandbox-packer \
-            $(BUILD)/bin/skillbox
+            $(BUILD)/bin/sandbox-zygote.so $(BUILD)/bin/skillbox
 MODULE   := $(BUILD)/nginx/ngx_http_skillbox_module.so
 
 .PHONY: all programs module help
@@ -91,6 +93,36 @@ $(BUILD)/bin/sandbox-stage: $(STAGE_OBJS) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(STAGE_LIBS)
 
+# Loaded by interpreters of any distribution: of libraries it needs only the C library, and of that
+# only what all have.  No sanitizers: they want to be there before the interpreter.
+ZYGOTE_CFLAGS := -std=c11 -O2 -g $(WARN) -fPIC -fvisibility=hidden -fstack-protector-strong \
+                 -U_FORTIFY_SOURCE $(CFLAGS)
+PYTHON_INC    ?= $(shell /usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
+
+$(BUILD)/obj-pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_ALL) $(if $(findstring zygote_,$@),-isystem $(PYTHON_INC)) $(ZYGOTE_CFLAGS) \
+	    -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj-pic/sandbox-helper/zygote_boot.c: sandbox-helper/zygote_boot.py
+	@mkdir -p $(@D)
+	{ echo 'extern const char zygote_boot_py[]; const char zygote_boot_py[] = {'; \
+	  od -An -v -tx1 $< | sed 's/ \([0-9a-f]\{2\}\)/0x\1,/g'; echo '0};'; } >$@
+
+$(BUILD)/obj-pic/sandbox-helper/zygote_boot.o: $(BUILD)/obj-pic/sandbox-helper/zygote_boot.c
+	$(CC) $(ZYGOTE_CFLAGS) -c -o $@ $<
+
+# The distribution's static jansson is made for programs: its one reference to a variable of the C
+# library, in a function that is never called, can't be in a shared object.
+JANSSON_A ?= $(shell $(CC) -print-file-name=libjansson.a)
+$(BUILD)/obj-pic/libjansson.a: $(JANSSON_A)
+	@mkdir -p $(@D)
+	objcopy --redefine-sym stdin=zygote_no_stdin $< $@
+
+$(BUILD)/bin/sandbox-zygote.so: $(ZYGOTE_OBJS) $(BUILD)/obj-pic/libjansson.a
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--exclude-libs,ALL $(LDFLAGS) -o $@ $^ -lpthread
+
 $(BUILD)/bin/sandbox-packer: $(PACKER_OBJS) $(LIBPACKAGE) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PACKER_LIBS)
@@ -114,7 +146,7 @@ include tests/layers/layers.mk
 include tests/hosts/hosts.mk
 include tests/bench/bench.mk
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/obj-pic -name '*.d' 2>/dev/null)
 
 # ---- people's targets ----
 
@@ -187,7 +219,7 @@ install: all ## install below DESTDIR/PREFIX
 	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/skillbox/examples
 	install -m 755 $(BUILD)/bin/skillbox $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(BUILD)/bin/sandbox-helper $(BUILD)/bin/sandbox-stage \
-	    $(BUILD)/bin/sandbox-packer $(DESTDIR)$(LIBEXECDIR)/
+	    $(BUILD)/bin/sandbox-packer $(BUILD)/bin/sandbox-zygote.so $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 $(MODULE) $(DESTDIR)$(PREFIX)/lib/nginx/modules/
 	install -m 644 cli/skillbox.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 conf/nginx.conf.example conf/helper.yaml conf/systemd/sandbox-helper.service \

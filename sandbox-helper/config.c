@@ -114,7 +114,7 @@ static sb_code_t value_mode(config_reader_t *r, const config_key_t *key, yaml_no
     return SB_OK;
 }
 
-static sb_code_t value_duration(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+sb_code_t config_duration(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
@@ -159,7 +159,7 @@ static sb_code_t value_cpu(config_reader_t *r, const config_key_t *key, yaml_nod
     return in_range(r, key, node, milli, " thousandths of a core");
 }
 
-static sb_code_t value_bool(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+sb_code_t config_bool(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     const char *s;
     size_t len;
@@ -408,8 +408,8 @@ static sb_code_t limit_pair(config_reader_t *r, const config_key_t *key, yaml_no
 sb_code_t config_timeout(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
 {
     static const config_key_t keys[] = {
-        {"default", value_duration, LIMIT(timeout_default_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
-        {"max", value_duration, LIMIT(timeout_max_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
+        {"default", config_duration, LIMIT(timeout_default_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
+        {"max", config_duration, LIMIT(timeout_max_ms), SB_TIMEOUT_MIN_MS, 86400000, NULL},
         {0}};
 
     return limit_pair(r, key, node, keys);
@@ -458,16 +458,18 @@ static const config_key_t top_keys[] = {
     {"concurrency", config_number, AT(concurrency), 1, CONFIG_CONCURRENCY_MAX, NULL},
     {"queue", config_number, AT(queue), 0, 4096, NULL},
     {"async_queue", config_number, AT(async_queue), 0, 65536, NULL},
-    {"queue_timeout", value_duration, AT(queue_timeout_ms), 1, 3600000, NULL},
-    {"stop_timeout", value_duration, AT(stop_timeout_ms), 0, 3600000, NULL},
+    {"queue_timeout", config_duration, AT(queue_timeout_ms), 1, 3600000, NULL},
+    {"stop_timeout", config_duration, AT(stop_timeout_ms), 0, 3600000, NULL},
     {"limits", value_map, 0, 0, 0, limit_keys},
     {"readonly", value_readonly, 0, 0, 0, NULL},
     {"runtimes", config_runtimes, 0, 0, 0, NULL},
     {"runtimes_dir", config_path, AT(runtimes_dir), 0, SIZE(runtimes_dir), NULL},
     {"images", config_images, 0, 0, 0, NULL},
+    {"warm", config_number, AT(warm), 0, 16, NULL},
+    {"zygote", config_zygote, 0, 0, 0, NULL},
     {"cgroup", value_cgroup, 0, 0, 0, NULL},
-    {"exec_writable", value_bool, AT(exec_writable), 0, 0, NULL},
-    {"proc_full", value_bool, AT(proc_full), 0, 0, NULL},
+    {"exec_writable", config_bool, AT(exec_writable), 0, 0, NULL},
+    {"proc_full", config_bool, AT(proc_full), 0, 0, NULL},
     {"allow", value_allow, 0, 0, 0, NULL},
     {"log_level", value_log_level, 0, 0, 0, NULL},
     {0}};
@@ -544,6 +546,8 @@ static void set_defaults(config_t *c)
     c->inodes = 2 * SB_ARTIFACT_FILES_MAX;
     c->nofile = 256;
     c->nproc = 128;
+    c->warm = -1;
+    config_zygote_defaults(c);
     c->cgroup = CGROUP_AUTO;
     c->log_level = LOG_INFO;
 }

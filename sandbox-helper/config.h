@@ -13,6 +13,7 @@
 #include <sys/un.h>
 
 #include "../libskillbox/err.h"
+#include "../libskillbox/limits.h"
 #include "log.h"
 #include "stage.h"
 
@@ -20,7 +21,8 @@
 #define CONFIG_PATH_MAX        1024
 #define CONFIG_ALLOW_USERS     32
 #define CONFIG_RUNTIME_PATHS   8
-#define CONFIG_ROOTS           16  /* different roots, each with a sandbox-stage of its own */
+#define CONFIG_ROOTS           16 /* different roots, each with a sandbox-stage of its own */
+#define CONFIG_NOT_FOR         64
 #define CONFIG_CONCURRENCY_MAX 128 /* what fits into one socket buffer of requests to the stage */
 
 typedef enum { CGROUP_AUTO, CGROUP_OFF } config_cgroup_t;
@@ -38,8 +40,11 @@ typedef struct {
     char env[STAGE_ENV_BYTES]; /* as in stage_runtime_t */
     size_t env_len;
     stage_limits_t limits; /* complete once the file was read */
-    int64_t warm;          /* sandboxes kept waiting, for roots that are not the host's */
-    int line;              /* in the file; 0: not from it */
+    int64_t warm;          /* sandboxes kept waiting, ready children of a zygote; -1 = not given */
+    bool no_zygote;        /* for Python: plain starts only */
+    bool have_modules;     /* then these instead of the common ones */
+    char zygote_modules[STAGE_MODULES];
+    int line; /* in the file; 0: not from it */
 } config_runtime_t;
 
 typedef struct {
@@ -77,6 +82,15 @@ typedef struct {
     size_t nruntimes; /* STAGE_LANGS at least */
     stage_image_t images[STAGE_IMAGES];
     size_t nimages;
+
+    int64_t warm; /* sandboxes kept waiting in the host's root; -1 = `concurrency` */
+    bool zygote;
+    char zygote_modules[STAGE_MODULES]; /* separated by blanks */
+    int64_t zygote_warm;                /* ready children of the host's Python */
+    int64_t zygote_recycle_runs;        /* 0 = never for that reason */
+    int64_t zygote_recycle_ms;
+    char zygote_not_for[CONFIG_NOT_FOR][SB_TENANT_MAX + 1 + SB_NAME_MAX + 1];
+    size_t nzygote_not_for;
 
     int64_t cgroup; /* config_cgroup_t */
     bool exec_writable;

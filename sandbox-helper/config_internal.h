@@ -58,6 +58,15 @@ sb_code_t config_cpu(config_reader_t *r, const config_key_t *key, yaml_node_t *n
         "cpu", config_cpu, at, 0, 0, NULL                                                          \
     }
 
+sb_code_t config_bool(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
+sb_code_t config_duration(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
+
+/* ---- config_zygote.c ---- */
+void config_zygote_defaults(config_t *c);
+sb_code_t config_zygote(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
+/* A list of module names, into STAGE_MODULES bytes at key->at. */
+sb_code_t config_modules(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
+
 /* ---- config_runtimes.c ---- */
 sb_code_t config_runtimes(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
 sb_code_t config_images(config_reader_t *r, const config_key_t *key, yaml_node_t *node);

@@ -174,6 +174,21 @@ static sb_code_t value_env(config_reader_t *r, const config_key_t *key, yaml_nod
     return rc;
 }
 
+static sb_code_t value_zygote(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    bool *off = &((config_runtime_t *)r->base)->no_zygote;
+    sb_code_t rc = config_bool(r, key, node);
+
+    *off = !*off;
+    return rc;
+}
+
+static sb_code_t value_modules(config_reader_t *r, const config_key_t *key, yaml_node_t *node)
+{
+    ((config_runtime_t *)r->base)->have_modules = true;
+    return config_modules(r, key, node);
+}
+
 static const config_key_t entry_keys[] = {
     {"name", value_name, 0, 0, 0, NULL},
     {"lang", value_lang, 0, 0, 0, NULL},
@@ -183,6 +198,8 @@ static const config_key_t entry_keys[] = {
     {"env", value_env, 0, 0, 0, NULL},
     CONFIG_LIMIT_KEYS(AT(limits)),
     {"warm", config_number, AT(warm), 0, 16, NULL},
+    {"zygote", value_zygote, AT(no_zygote), 0, 0, NULL},
+    {"modules", value_modules, AT(zygote_modules), 0, SIZE(zygote_modules), NULL},
     {0}};
 
 static yaml_node_t *member(config_reader_t *r, const yaml_node_t *map, const char *name)
@@ -242,7 +259,7 @@ static sb_code_t take_entry(config_reader_t *r, const yaml_node_t *node, config_
 
 static sb_code_t read_entry(config_reader_t *r, yaml_node_t *node)
 {
-    config_runtime_t entry = {.warm = 1};
+    config_runtime_t entry = {.warm = -1};
     void *base = r->base;
 
     r->base = &entry;
@@ -289,7 +306,7 @@ void config_runtimes_defaults(config_t *c)
 {
     for (int i = 0; i < STAGE_LANGS; i++) {
         c->runtimes[i].lang = (enum stage_lang)i;
-        c->runtimes[i].warm = 1;
+        c->runtimes[i].warm = -1;
         snprintf(c->runtimes[i].name, sizeof c->runtimes[i].name, "%s", lang_words[i]);
     }
     c->nruntimes = STAGE_LANGS;

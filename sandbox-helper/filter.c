@@ -1,16 +1,13 @@
 /*
  * filter.c - see filter.h.  Makes the kernel's program from the table in policy.c.
- * filter_compile() runs in the stage before there is any run, filter_load() as the
- * last step of a run's pid 1, which the script inherits.
+ * Runs in the stage before there is any run.
  */
 #include "filter.h"
 
 #include <errno.h>
-#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "policy.h"
@@ -135,11 +132,4 @@ int filter_compile(enum filter_variant variant, filter_t *out)
         rc = export_program(ctx, out);
     seccomp_release(ctx);
     return rc == 0 ? 0 : -1;
-}
-
-int filter_load(const filter_t *filter)
-{
-    struct sock_fprog program = {.len = filter->len, .filter = filter->code};
-
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
 }

@@ -87,6 +87,7 @@ void helper_start_programs(helper_t *h)
     for (size_t i = 0; i < h->roots.count; i++)
         stagelink_start(&h->roots.root[i].stage);
     stagelink_start(&h->packer);
+    zygotes_start(&h->zygotes);
 }
 
 root_t *helper_root_of(helper_t *h, const stagelink_t *link)

@@ -23,6 +23,7 @@
 #include "spool.h"
 #include "stagelink.h"
 #include "state.h"
+#include "zygotes.h"
 
 struct job_s;
 struct intake_s;
@@ -36,6 +37,7 @@ typedef struct helper_s {
     cgroups_t cgroups;
     runtime_t runtimes[STAGE_RUNTIMES];
     roots_t roots;
+    zygotes_t zygotes;
     stagelink_t packer;
     collectors_t collectors;
     server_t server;

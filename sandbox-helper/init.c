@@ -1,7 +1,7 @@
 /*
- * init.c - see init.h.  Confined like the script (same filter, Landlock, limits, no
- * capability), not dumpable, holding one descriptor that matters: the status socket.
- * What pid 2 says about its start comes over a pipe of its own, because pid 2 reads the
+ * init.c - see init.h.  Confined before the script's process gets its run (same filter, no
+ * capability, not dumpable), holding one descriptor that matters: the status socket.
+ * What pid 2 says about its start comes over a socket of its own once it reads the
  * caller's bytes: the socket to main is never in such a process.
  */
 #include "init.h"
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@
 
 #define REAP_AT_ONCE 256
 
-enum { FD_LAUNCH = FD_STATUS + 1 }; /* read end of the pipe from pid 2 */
+enum { FD_LAUNCH = FD_STATUS + 1 }; /* our end of the socket to pid 2 */
 
 typedef enum { REAPED_ALL, REAPED_MANY, REAPED_SCRIPT } reaped_t; /* MANY: there may be more */
 
@@ -33,7 +34,7 @@ static void __attribute__((noreturn)) fail(const char *step, int err, const char
     _exit(EXIT_SETUP);
 }
 
-/* Of all descriptors only the status socket and the pipe stay: no log pipe is held open. */
+/* Of all descriptors only the two sockets stay: no log pipe is held open. */
 static int keep_two(int from_launch)
 {
     if (dup3(from_launch, FD_LAUNCH, O_CLOEXEC) < 0)
@@ -56,29 +57,54 @@ static ssize_t read_launch(run_report_t *report)
     return n;
 }
 
+/* It has ended before it was the script, without saying why over this socket. */
+static void __attribute__((noreturn)) died(pid_t script)
+{
+    int wstatus = 0;
+    char text[64];
+
+    if (waitpid(script, &wstatus, 0) != script)
+        wstatus = 0;
+    if (WIFEXITED(wstatus)) /* it has told main, or main has no use for it */
+        _exit(WEXITSTATUS(wstatus));
+    snprintf(text, sizeof(text), "the request's process ended with wait status 0x%x", wstatus);
+    fail("prepare", ECHILD, text);
+}
+
+/* pid 2 has its run and is confined, but has read nothing of it: its word is still ours. */
+static void await_run(pid_t script, launch_limits_t *limits)
+{
+    ssize_t n;
+
+    do
+        n = read(FD_LAUNCH, limits, sizeof(*limits));
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof(*limits))
+        died(script);
+}
+
 /*
- * Returns when the interpreter has been executed.  pid 2 announces the attempt, then
- * execve(2) closes its end; anything else is a set-up that failed, not a script.
+ * Returns when the script has started, true: in an interpreter of its own.  pid 2 announces that,
+ * then its end of the socket is closed, by execve(2) or by itself; anything else is a set-up that
+ * failed, not a script.
  */
-static void await_exec(pid_t script)
+static bool await_start(pid_t script)
 {
     run_report_t report;
     ssize_t n = read_launch(&report);
-    int wstatus;
-    char text[64];
+    bool executed = false;
 
-    if (n == (ssize_t)sizeof(report) && report.kind == LAUNCH_EXEC)
-        n = read_launch(&report);
-    else if (n == 0)
-        n = -1; /* the end without the announcement */
     if (n == 0)
-        return;
+        died(script); /* the end without the announcement */
+    if (n == (ssize_t)sizeof(report) && report.kind == LAUNCH_START) {
+        executed = report.executed != 0;
+        n = read_launch(&report);
+    }
+    if (n == 0)
+        return executed;
     if (n == (ssize_t)sizeof(report) && report.kind == RUN_SETUP_FAILED)
         fail(report.failed_step, report.failed_errno, report.text);
-    if (waitpid(script, &wstatus, 0) != script)
-        wstatus = 0;
-    snprintf(text, sizeof(text), "the request's process ended with wait status 0x%x", wstatus);
-    fail("prepare", ECHILD, text);
+    died(script);
 }
 
 /* ---- while the script runs ---- */
@@ -110,14 +136,15 @@ static void __attribute__((noreturn)) end_all(void)
     _exit(0);
 }
 
-static void tell_main(uint32_t kind, int wstatus)
+static void tell_main(uint32_t kind, int wstatus, bool executed)
 {
-    run_report_t report = {.magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus};
+    run_report_t report = {
+        .magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus, .executed = executed};
 
     (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
 }
 
-static void watch_over(pid_t script, int signals, memwatch_t *memory)
+static void watch_over(pid_t script, bool executed, int signals, memwatch_t *memory)
 {
     struct pollfd fds[] = {{.fd = FD_STATUS, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
     struct signalfd_siginfo info;
@@ -129,12 +156,12 @@ static void watch_over(pid_t script, int signals, memwatch_t *memory)
             reaped = reap(script, &wstatus);
         if (reaped == REAPED_SCRIPT) {
             SB_FAULT_POINT("script reaped");
-            tell_main(RUN_EXITED, wstatus);
+            tell_main(RUN_EXITED, wstatus, executed);
             SB_FAULT_POINT("end reported");
             return;
         }
         if (memwatch_over(memory)) {
-            tell_main(RUN_OUT_OF_MEMORY, 0);
+            tell_main(RUN_OUT_OF_MEMORY, 0, executed);
             end_all();
         }
         if (poll(fds, 2, reaped == REAPED_MANY ? 0 : memwatch_timeout(memory)) <= 0)
@@ -157,31 +184,40 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-void init_run(const run_t *run)
+void init_run(run_t *run)
 {
     memwatch_t memory = {.proc = -1};
-    int pipefd[2], signals;
+    launch_limits_t limits;
+    int pair[2], signals;
+    bool executed;
+    const char *step;
     pid_t script;
 
-    if (pipe2(pipefd, O_CLOEXEC) != 0)
-        fail("launch pipe", errno, NULL);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        fail("launch socket", errno, NULL);
     script = fork();
     if (script < 0)
         fail("fork", errno, NULL);
     if (script == 0) {
-        close(FD_STATUS);
-        close(pipefd[0]);
-        launch_script(run, pipefd[1]);
+        close(pair[0]);
+        run->to_init = pair[1];
+        sandbox_script(run);
     }
-    if (keep_two(pipefd[0]) != 0)
+    if (keep_two(pair[0]) != 0)
         fail("init descriptors", errno, NULL);
     SB_FAULT_POINT("script forked");
-    await_exec(script);
     signals = open_signals();
     if (signals < 0)
         fail("init signals", errno, NULL);
-    if (run->request->cgroup == 0)
-        memwatch_start(&memory, run->request->memory_bytes);
-    watch_over(script, signals, &memory);
+    step = sandbox_confine_init(run);
+    if (step != NULL)
+        fail(step, errno, NULL);
+    if (write(FD_LAUNCH, "", 1) != 1)
+        fail("init confined", errno, NULL);
+    await_run(script, &limits);
+    executed = await_start(script);
+    if (run->cgroup == 0)
+        memwatch_start(&memory, limits.memory_bytes);
+    watch_over(script, executed, signals, &memory);
     _exit(0);
 }

@@ -1,5 +1,5 @@
 /*
- * init.h - pid 1 of a run: starts the script's process, reaps what it leaves, says how
+ * init.h - pid 1 of a run: forks the script's process ahead, reaps what it leaves, says how
  * it ended.  The script is pid 2 because the kernel shields a namespace's pid 1 from
  * signals that scripts rely on (abort, SIGXCPU, SIGTERM to oneself).
  */
@@ -8,7 +8,8 @@
 
 #include "sandbox.h"
 
-/* The sandbox is complete; exits when the script's main process has, and so ends the namespace. */
-void init_run(const run_t *run) __attribute__((noreturn));
+/* All that needs no job is made; exits when the script's main process has, and so ends the
+ * namespace. */
+void init_run(run_t *run) __attribute__((noreturn));
 
 #endif

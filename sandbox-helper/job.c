@@ -414,9 +414,12 @@ static sb_code_t send_run(job_t *job, const int fds[RUN_FDS], sb_err_t *err)
     const stage_request_t run = run_request(job);
 
     for (int i = 0; i <= WARM_MAX; i++) {
+        warm_t *zygote = zygotes_pool(&h->zygotes, &job->req);
+        warm_t *pool = zygote != NULL ? zygote : &root_of(job)->sandboxes;
+
+        job->start = zygote == NULL ? START_PLAIN : pool->count > 0 ? START_READY : START_FORKED;
         SB_FAULT_POINT("sandbox to be taken");
-        sb_code_t rc =
-            warm_take(&root_of(job)->sandboxes, &job->child, &job->leaf, &job_child_ops, job, err);
+        sb_code_t rc = warm_take(pool, &job->child, &job->leaf, &job_child_ops, job, err);
 
         SB_FAULT_POINT("sandbox taken");
         if (rc == SB_OK)
@@ -490,6 +493,7 @@ void job_start(job_t *job)
     if (rc == SB_OK) {
         SB_FAULT_POINT("run sent");
         h->runs_total++;
+        zygotes_count(&h->zygotes, &job->req, job->start);
         job_watch(job);
         attach_state(job);
         job_announce(job);

@@ -87,6 +87,7 @@ static void log_run(const job_t *job, const char *outcome)
         log_int("exit_code", job_exit_code(job));
     }
     if (job->started_us != 0) {
+        log_str("start", start_name(job->start));
         log_int("queue_us", job->started_us - job->queued_us);
         log_int("run_us", job->ended_us - job->started_us);
     }

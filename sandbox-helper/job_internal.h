@@ -33,6 +33,7 @@ struct job_s {
     request_t req;
     queue_entry_t entry;
     job_state_t state;
+    start_t start;
     int starts; /* how often it was asked for */
     uint64_t job_len, input_len;
     uint64_t held; /* of them in memory while it waits */

@@ -178,6 +178,10 @@ static void run_exited(job_t *job, const run_report_t *report)
 {
     if (job->state != JOB_RUNNING)
         return; /* a kill was faster: its reason stands */
+    if (report->executed) {
+        job->start = START_EXECUTED;
+        zygotes_count(&job->h->zygotes, &job->req, job->start);
+    }
     job->exited = true;
     job->wstatus = report->wstatus;
     job->ended_us = loop_now_us();

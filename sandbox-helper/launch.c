@@ -1,6 +1,6 @@
 /*
  * launch.c - see launch.h.  pid 2 of a run.  Its descriptors at the start: the job, the
- * log pipes, the writable view of /sandbox, the instructions, the pipe to pid 1, all
+ * log pipes, the writable view of /sandbox, the instructions, the socket to pid 1, all
  * close-on-exec; at the end 0, 1 and 2.  No capability, no way to main.
  */
 #include "launch.h"
@@ -33,7 +33,7 @@ enum {
 
 typedef struct {
     const run_t *run;
-    int to_init;
+    bool become; /* the script, without an execve(2) */
     job_t job;
     char *argv[ARGV_OWN + SB_ARGS_MAX];
     char *env[ENV_OWN + SB_ENV_MAX + ENV_OPERATOR + 1];
@@ -41,13 +41,18 @@ typedef struct {
     char text[JOB_TEXT];
 } launch_t;
 
+static launch_t launch;
+
 static void tell(const launch_t *l, uint32_t kind, const char *step, int err)
 {
-    run_report_t report = {.magic = STAGE_MAGIC, .kind = kind, .failed_errno = err};
+    run_report_t report = {.magic = STAGE_MAGIC,
+                           .kind = kind,
+                           .executed = l->run->stage->form != NULL && !l->become,
+                           .failed_errno = err};
 
     snprintf(report.failed_step, sizeof(report.failed_step), "%s", step);
     snprintf(report.text, sizeof(report.text), "%s", l->text);
-    (void)sys_write_all(l->to_init, &report, sizeof(report)); /* pid 1 also sees our death */
+    (void)sys_write_all(l->run->to_init, &report, sizeof(report)); /* pid 1 also sees our death */
 }
 
 /* ---- the environment ---- */
@@ -199,6 +204,20 @@ static int make_env(launch_t *l)
             return -1;
     }
     return put_runtime_env(l);
+}
+
+char **launch_interpreter_env(const stage_t *stage, uint32_t runtime)
+{
+    static stage_request_t request;
+    static run_t run;
+
+    request.runtime = runtime;
+    request.mode = STAGE_ENTRYPOINT;
+    run = (run_t){.stage = stage, .request = &request};
+    launch.run = &run;
+    if (put_constants(&launch) != 0 || put_path(&launch) != 0 || put_runtime_env(&launch) != 0)
+        return NULL;
+    return launch.env;
 }
 
 /* ---- the command line ---- */
@@ -385,21 +404,34 @@ static const step_t steps[] = {
 };
 /* clang-format on */
 
-void launch_script(const run_t *run, int to_init)
+/* The form's word that the script runs: the socket says the rest by its end, as at execve(2). */
+static void started(void)
 {
-    static launch_t l;
-    const char *step;
+    (void)signal(SIGXFSZ, SIG_IGN); /* as the interpreter has it */
+    launch.become = true;
+    tell(&launch, LAUNCH_START, "", 0);
+    SB_FAULT_POINT("script to be executed");
+    (void)sys_close_range(FD_AFTER_STDIO, ~0u, 0);
+}
 
-    l.run = run;
-    l.to_init = to_init;
-    step = steps_run(steps, sizeof(steps) / sizeof(steps[0]), &l);
+void launch_script(const run_t *run)
+{
+    const launch_limits_t limits = {.memory_bytes = run->request->memory_bytes};
+    launch_t *l = &launch;
+    const char *step = "init";
+
+    l->run = run;
+    if (sys_write_all(run->to_init, &limits, sizeof(limits)) == 0)
+        step = steps_run(steps, sizeof(steps) / sizeof(steps[0]), l);
     if (step == NULL) {
+        if (run->stage->form != NULL)
+            run->stage->form->become(l->argv, l->env, run->request->mode, started);
         (void)signal(SIGXFSZ, SIG_DFL);
-        tell(&l, LAUNCH_EXEC, "", 0);
+        tell(l, LAUNCH_START, "", 0);
         SB_FAULT_POINT("script to be executed");
-        execve(l.argv[0], l.argv, l.env);
+        execve(l->argv[0], l->argv, l->env);
         step = "exec";
     }
-    tell(&l, RUN_SETUP_FAILED, step, errno);
+    tell(l, RUN_SETUP_FAILED, step, errno);
     _exit(EXIT_SETUP);
 }

@@ -11,11 +11,20 @@
 #include "sandbox.h"
 
 /*
- * What goes to pid 1 over the pipe: run_report_t messages; RUN_SETUP_FAILED, or this
- * right before execve(2).
+ * What goes to pid 1 over run->to_init: launch_limits_t, before anything of the caller is read;
+ * then run_report_t: RUN_SETUP_FAILED, or LAUNCH_START right before execve(2) or the script.
  */
-#define LAUNCH_EXEC 1000
+#define LAUNCH_START 1000
 
-void launch_script(const run_t *run, int to_init) __attribute__((noreturn));
+typedef struct {
+    uint64_t memory_bytes; /* what pid 1 watches where no control group does */
+} launch_limits_t;
+
+void launch_script(const run_t *run) __attribute__((noreturn));
+
+/* What the environment of every run of that runtime begins with; for an interpreter that starts
+ * before there is one.  NULL with errno; for a process that executes it and does nothing else here.
+ */
+char **launch_interpreter_env(const stage_t *stage, uint32_t runtime);
 
 #endif

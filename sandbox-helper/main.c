@@ -152,6 +152,7 @@ static void on_dispatch(void *ctx)
     collectors_refill(&h->collectors);
     for (size_t i = 0; i < h->roots.count; i++)
         warm_refill(&h->roots.root[i].sandboxes);
+    zygotes_tend(&h->zygotes, true);
 }
 
 /* Those in the root of that stage; NULL: all that packages may name. */
@@ -231,6 +232,11 @@ static void on_link(void *ctx, stagelink_t *link)
     if (!h->ready && settled(h))
         first_ready(h);
     helper_dispatch(h);
+}
+
+static void on_zygote(void *ctx)
+{
+    helper_dispatch(ctx);
 }
 
 /* ---- start ---- */
@@ -329,6 +335,8 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
     for (size_t i = 0; i < h->roots.count; i++)
         warm_init(&h->roots.root[i].sandboxes, &h->roots.root[i].stage, &h->cgroups, &h->leftovers,
                   h->roots.root[i].warm);
+    zygotes_init(&h->zygotes, &h->config, &h->roots, h->runtimes, &h->loop, &h->cgroups,
+                 &h->leftovers, on_zygote, h);
     if (rc == SB_OK)
         deliver_open(h);
     return rc;
@@ -338,6 +346,7 @@ static void finish(helper_t *h)
 {
     h->stopping = true;
     server_stop(&h->server, &h->config);
+    zygotes_close(&h->zygotes);
     for (size_t i = 0; i < h->roots.count; i++) {
         warm_close(&h->roots.root[i].sandboxes);
         stagelink_close(&h->roots.root[i].stage);

@@ -58,8 +58,6 @@ static int open_descriptors(nursery_t *nu)
 {
     sigset_t set;
 
-    if (default_signals() != 0)
-        return -1;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     nu->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -149,8 +147,8 @@ child_begin(const nursery_t *nu, const stage_request_t *request, const int *fds,
  * A child that is born in its control group never has to move there, which would take the
  * kernel's lock over all thread groups.  Where clone3 is forbidden (containers) it moves itself.
  */
-static pid_t make_child(const nursery_t *nu, const stage_request_t *request, const int *fds,
-                        int *nfds, int *pidfd)
+static pid_t clone_child(const nursery_t *nu, const stage_request_t *request, const int *fds,
+                         int *nfds, int *pidfd)
 {
     uint64_t flags = nu->ops->clone_flags(request);
 
@@ -163,6 +161,19 @@ static pid_t make_child(const nursery_t *nu, const stage_request_t *request, con
             return pid;
     }
     return sys_clone(flags, -1, pidfd);
+}
+
+static pid_t make_child(const nursery_t *nu, const stage_request_t *request, const int *fds,
+                        int *nfds, int *pidfd)
+{
+    pid_t pid;
+
+    if (nu->ops->before_fork != NULL)
+        nu->ops->before_fork();
+    pid = clone_child(nu, request, fds, nfds, pidfd);
+    if (pid != 0 && nu->ops->after_fork != NULL)
+        nu->ops->after_fork();
+    return pid;
 }
 
 static int spawn(nursery_t *nu, const stage_request_t *request, const int *fds, int nfds)
@@ -279,20 +290,36 @@ static int serve(nursery_t *nu)
     }
 }
 
+static int serve_to_the_end(nursery_t *nu)
+{
+    if (serve(nu) != 0 && errno != EPIPE) {
+        complain(nu, "control socket");
+        return 1;
+    }
+    return 0;
+}
+
 int nursery_run(const nursery_ops_t *ops)
 {
     static nursery_t nu;
 
     nu.ops = ops;
-    if (open_descriptors(&nu) != 0) {
+    if (default_signals() != 0 || open_descriptors(&nu) != 0) {
         complain(&nu, "start");
         return 1;
     }
-    if (prepare(&nu) != 0)
-        return 1;
-    if (serve(&nu) != 0 && errno != EPIPE) {
-        complain(&nu, "control socket");
+    return prepare(&nu) == 0 ? serve_to_the_end(&nu) : 1;
+}
+
+int nursery_serve(const nursery_ops_t *ops, const stage_hello_t *hello)
+{
+    static nursery_t nu;
+
+    nu.ops = ops;
+    if (open_descriptors(&nu) != 0 ||
+        sys_send_fds(SB_STAGE_FD, hello, sizeof(*hello), NULL, 0) != 0) {
+        complain(&nu, "start");
         return 1;
     }
-    return 0;
+    return serve_to_the_end(&nu);
 }

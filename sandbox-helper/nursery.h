@@ -21,6 +21,9 @@ typedef struct {
     /* Flags (CLONE_NEW*) of clone3(2) for this request's child.  A run whose groups are of version
      * 2 is born in its own (stage.h) where clone3 can do that. */
     uint64_t (*clone_flags)(const stage_request_t *request);
+    /* Around each fork, in the parent; NULL: nothing. */
+    void (*before_fork)(void);
+    void (*after_fork)(void);
     /*
      * The child's life, as pid 1 of its namespace when clone_flags has CLONE_NEWPID.
      * PR_SET_PDEATHSIG is set, signal mask and handlers are the default, the control
@@ -33,5 +36,11 @@ typedef struct {
 
 /* Runs until the control socket closes; the return value is the exit status. */
 int nursery_run(const nursery_ops_t *ops);
+
+/*
+ * The same for a program that was configured and has prepared itself (ops->prepare is not called).
+ * Signal handlers are left as they are; SIGCHLD must be blocked in all threads.
+ */
+int nursery_serve(const nursery_ops_t *ops, const stage_hello_t *hello);
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * rlimits.c - see rlimits.h.  Runs in a run's pid 1, which needs little of any of them.
+ * rlimits.c - see rlimits.h.  Runs in a run's two processes.
  */
 #include "rlimits.h"
 
+#include <stdbool.h>
 #include <sys/resource.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -71,14 +72,14 @@ static int limit_memory(const stage_request_t *request)
     return set_limits(limits, COUNT(limits));
 }
 
-int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
+static int limit_all(const stage_config_t *config, uint64_t file_bytes, bool groups)
 {
     const limit_t limits[] = {
         {RLIMIT_STACK, 8 * SB_MIB},
-        {RLIMIT_FSIZE, request->file_bytes}, /* sparse files: a tmpfs does not count holes */
+        {RLIMIT_FSIZE, file_bytes}, /* sparse files: a tmpfs does not count holes */
         /* counted per user namespace since Linux 5.14; a group's pids.max, which tells that it
            was hit, comes first */
-        {RLIMIT_NPROC, config->nproc + (request->cgroup != 0)},
+        {RLIMIT_NPROC, config->nproc + groups},
         {RLIMIT_NOFILE, config->nofile}, /* bounds what is in flight in sockets, too */
         {RLIMIT_CORE, 1},                /* not 0: a core_pattern pipe starts despite of 0 */
         {RLIMIT_MEMLOCK, 64 * SB_KIB},
@@ -88,12 +89,22 @@ int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
         {RLIMIT_NICE, 0},
     };
 
+    return set_limits(limits, COUNT(limits));
+}
+
+int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
+{
     if (!SANITIZED && limit_memory(request) != 0)
         return -1;
     /* SIGXCPU tells the end by this limit from others; it can be caught, SIGKILL can't */
     if (set_both(RLIMIT_CPU, request->cpu_seconds, (rlim_t)request->cpu_seconds + 1) != 0)
         return -1;
-    return set_limits(limits, COUNT(limits));
+    return limit_all(config, request->file_bytes, request->cgroup != 0);
+}
+
+int rlimits_apply_init(const stage_config_t *config)
+{
+    return limit_all(config, 0, false);
 }
 
 int rlimits_before_exec(const stage_request_t *request)

@@ -9,6 +9,10 @@
 /* Hard and soft limits of the calling process and its descendants; 0 or -1 with errno. */
 int rlimits_apply(const stage_config_t *config, const stage_request_t *request);
 
+/* Those that need no run, for pid 1: it makes no file, and neither its time nor its memory is the
+ * script's. */
+int rlimits_apply_init(const stage_config_t *config);
+
 /*
  * What rlimits_apply() had to leave to the last moment before execve(2): nothing, but
  * AddressSanitizer's own terabytes of mappings are over any memory limit.

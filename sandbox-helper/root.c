@@ -71,10 +71,10 @@ static root_t *find(roots_t *roots, const config_t *c, const config_runtime_t *r
 void roots_make(roots_t *roots, const config_t *c, runtime_t runtimes[STAGE_RUNTIMES],
                 const char *packages)
 {
-    const config_runtime_t host = {.warm = c->concurrency};
+    static const config_runtime_t host;
     const char *why;
 
-    find(roots, c, &host, packages, &why)->warm = (size_t)c->concurrency;
+    find(roots, c, &host, packages, &why)->warm = (size_t)(c->warm >= 0 ? c->warm : c->concurrency);
     for (size_t i = 0; i < c->nruntimes; i++) {
         const config_runtime_t *rt = &c->runtimes[i];
         if (!runtime_offered(&runtimes[i]))
@@ -88,7 +88,8 @@ void roots_make(roots_t *roots, const config_t *c, runtime_t runtimes[STAGE_RUNT
         roots->of[i] = (size_t)(root - roots->root);
         memcpy(root->config.runtimes[i].interpreter, runtimes[i].path, STAGE_PATH_LEN);
         memcpy(root->config.runtimes[i].env, rt->env, STAGE_ENV_BYTES);
-        if (root != &roots->root[ROOT_HOST] && root->warm < (size_t)rt->warm)
-            root->warm = (size_t)rt->warm;
+        size_t warm = rt->warm < 0 ? 1 : (size_t)rt->warm;
+        if (root != &roots->root[ROOT_HOST] && root->warm < warm)
+            root->warm = warm;
     }
 }

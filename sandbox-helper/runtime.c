@@ -158,7 +158,7 @@ static bool add_scanned(config_t *c, const char *name, enum stage_lang lang)
     memset(rt, 0, sizeof *rt);
     rt->lang = lang;
     rt->limits = c->limits;
-    rt->warm = 1;
+    rt->warm = -1;
     snprintf(rt->name, sizeof rt->name, "%s", name);
     if (snprintf(rt->root, sizeof rt->root, "%s/%s", c->runtimes_dir, name) >= (int)sizeof rt->root)
         return false;

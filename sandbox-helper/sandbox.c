@@ -1,9 +1,10 @@
 /*
  * sandbox.c - see sandbox.h.  The lists at the end are the set-up: read them first.
  *
- * Everything runs in the new child, pid 1 of its namespaces, with all capabilities
- * over them and none outside, until "capabilities" takes those away.  Each step is
- * fatal.  What pid 1 has given up when it forks, the script never had.
+ * The first two run in the new child, pid 1 of its namespaces; the others in pid 2, which it
+ * forks to become the script, so that a process, and with a zygote a whole interpreter, is there
+ * before the run is.  Both have all capabilities over the namespaces and none outside, until
+ * "capabilities" takes those away.  Each step is fatal.
  */
 #include "sandbox.h"
 
@@ -106,6 +107,29 @@ static int step_descriptors(void *ctx)
 }
 
 /* ---- the run: here a sandbox made ahead waits ---- */
+
+/*
+ * pid 1 says that nothing can be had from it any more.  Waited for ahead: a script never meets a
+ * pid 1 with a capability.
+ */
+static int step_init_confined(void *ctx)
+{
+    const run_t *run = ctx;
+    char word;
+
+    if (read(run->to_init, &word, 1) == 1)
+        return 0;
+    _exit(EXIT_SETUP); /* it has told main why, or was killed */
+}
+
+static int step_warm_up(void *ctx)
+{
+    const script_form_t *form = ((run_t *)ctx)->stage->form;
+
+    if (form != NULL)
+        form->warm_up();
+    return 0;
+}
 
 /* The struct is main's word; the bytes behind its descriptors are the caller's and stay unread. */
 static int step_request(void *ctx)
@@ -456,6 +480,11 @@ static int step_namespace_limits(void *ctx)
     return close(run->sysctl);
 }
 
+static int step_init_rlimits(void *ctx)
+{
+    return rlimits_apply_init(&((run_t *)ctx)->stage->config);
+}
+
 static int step_rlimits(void *ctx)
 {
     run_t *run = ctx;
@@ -473,8 +502,8 @@ static int step_no_new_privs(void *ctx)
     return privileges_no_new();
 }
 
-/* pid 1 stays so: its memory is not the script's to read or write.  (execve resets the script's.)
- */
+/* pid 1 stays so: its memory is not the script's to read or write.  pid 2 becomes readable to its
+ * like when it is the script: by execve, or by its form's word. */
 static int step_not_dumpable(void *ctx)
 {
     return privileges_dumpable(false);
@@ -491,10 +520,16 @@ static int step_landlock(void *ctx)
 
 static int step_seccomp(void *ctx)
 {
-    run_t *run = ctx;
+    const run_t *run = ctx;
 
-    return filter_load(&run->stage->filters[run->request->cgroup != 0 ? FILTER_MEMORY_CGROUP
-                                                                      : FILTER_NO_MEMORY_CGROUP]);
+    return filter_load(
+        &run->stage->filters[run->cgroup != 0 ? FILTER_MEMORY_CGROUP : FILTER_NO_MEMORY_CGROUP]);
+}
+
+/* From here on the process may read what the caller made: main is out of its reach. */
+static int step_leave_main(void *ctx)
+{
+    return close(FD_STATUS);
 }
 
 /* ---- the lists ---- */
@@ -517,9 +552,25 @@ static const step_t building[] = {
     {"mount work", step_work},
     {"sysctl", step_sysctl},
     {STEP_PROC, step_proc},
+    {"not dumpable", step_not_dumpable},
 };
 
+/*
+ * pid 1, once it has its child.  No Landlock: a domain of its own would keep it from ending and
+ * measuring the script's processes, and the script's cannot be entered before the package is
+ * mounted.
+ */
+static const step_t retiring[] = {
+    {"init rlimits", step_init_rlimits},
+    {"init capabilities", step_capabilities},
+    {"init no_new_privs", step_no_new_privs},
+    {"init seccomp", step_seccomp},
+};
+
+/* pid 2.  Behind "request" everything is in the way of a run. */
 static const step_t entering[] = {
+    {"init confined", step_init_confined},
+    {"warm up", step_warm_up},
     {"request", step_request},
 };
 
@@ -535,45 +586,70 @@ static const step_t confining[] = {
     {"rlimits", step_rlimits},
     {"capabilities", step_capabilities},
     {"no_new_privs", step_no_new_privs},
-    {"not dumpable", step_not_dumpable},
     {"landlock", step_landlock},
     {"seccomp", step_seccomp},
 };
+
+static const step_t leaving[] = {
+    {"leave main", step_leave_main},
+};
 /* clang-format on */
 
-static const char *run_steps(run_t *run)
+typedef struct {
+    const step_t *steps;
+    size_t n;
+} list_t;
+
+static const char *run_lists(const list_t *lists, size_t n, run_t *run)
 {
-    static const struct {
-        const step_t *steps;
-        size_t n;
-    } lists[] = {{opening, COUNT(opening)},
-                 {building, COUNT(building)},
-                 {entering, COUNT(entering)},
-                 {filling, COUNT(filling)},
-                 {confining, COUNT(confining)}};
     const char *failed = NULL;
 
-    for (size_t i = 0; failed == NULL && i < COUNT(lists); i++)
+    for (size_t i = 0; failed == NULL && i < n; i++)
         failed = steps_run(lists[i].steps, lists[i].n, run);
     return failed;
 }
 
+static void __attribute__((noreturn)) fail(const run_t *run, const char *step)
+{
+    report_run_failed(run->status, step, errno, NULL);
+    _exit(EXIT_SETUP);
+}
+
 void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *fds, int nfds)
 {
+    static const list_t lists[] = {{opening, COUNT(opening)}, {building, COUNT(building)}};
     run_t run = {.stage = stage,
                  .cgroup = asked->cgroup,
                  .cgroups = fds + 1,
                  .ncgroups = nfds - 1,
                  .status = nfds > 0 ? fds[0] : -1,
                  .instructions = -1};
+    const char *step = run_lists(lists, COUNT(lists), &run);
+
+    if (step != NULL)
+        fail(&run, step);
+    init_run(&run);
+}
+
+const char *sandbox_confine_init(run_t *run)
+{
+    return steps_run(retiring, COUNT(retiring), run);
+}
+
+void sandbox_script(run_t *run)
+{
+    static const list_t lists[] = {{entering, COUNT(entering)},
+                                   {filling, COUNT(filling)},
+                                   {confining, COUNT(confining)},
+                                   {leaving, COUNT(leaving)}};
     const char *step;
 
-    step = run_steps(&run);
-    if (step != NULL) {
-        report_run_failed(run.status, step, errno, NULL);
-        _exit(EXIT_SETUP);
-    }
-    init_run(&run);
+    if (run->stage->form != NULL)
+        run->stage->form->born();
+    step = run_lists(lists, COUNT(lists), run);
+    if (step != NULL)
+        fail(run, step);
+    launch_script(run);
 }
 
 /* ---- the probe ---- */

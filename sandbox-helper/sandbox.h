@@ -3,9 +3,10 @@
  * place where a hostile script can be let loose.
  *
  * sandbox_run() is pid 1 of the run's pid namespace, from its birth to its end.  It makes
- * all that needs no job, waits for the one run it is for, and makes the rest.
- * It reads no attacker-made byte: input and job are copied or handed on unread.
- * The script's process (launch.h) starts confined and is the first to parse any.
+ * all that needs no job and forks pid 2, the process that will be the script; that one waits for
+ * the run it is for, makes the rest and confines itself (sandbox_script()).
+ * Neither reads an attacker-made byte: input and job are copied or handed on unread, until the
+ * confined process (launch.h) parses them.
  */
 #ifndef SB_SANDBOX_H
 #define SB_SANDBOX_H
@@ -20,6 +21,19 @@
 
 #define STAGE_RULES_MAX (STAGE_PATHS + 24 + TEMPLATE_IMAGE_DIRS)
 
+/*
+ * How the script's process is made into the script when its interpreter runs in it already
+ * (zygote.h).  All of it happens in pid 2.
+ */
+typedef struct {
+    void (*born)(void);    /* right after the fork */
+    void (*warm_up)(void); /* before there is a run */
+    /* Everything is in place and confined: becomes the script.  Returns when this run needs an
+     * interpreter of its own: then that is executed.  `started` is to be called right before the
+     * first byte of the script's is run. */
+    void (*become)(char *const argv[], char *const env[], uint32_t mode, void (*started)(void));
+} script_form_t;
+
 /* What does not change between runs; made by stage_main before the first. */
 typedef struct {
     stage_config_t config;
@@ -28,11 +42,12 @@ typedef struct {
     bool no_proc;     /* procfs can't be mounted here, by the operator's word */
     landlock_rule_t rules[STAGE_RULES_MAX];
     size_t nrules;
+    const script_form_t *form; /* NULL: the interpreter is executed */
 } stage_t;
 
 /* Where a run's descriptors are from the first step on; all close-on-exec. */
 enum {
-    FD_STATUS = 3, /* to main; only ever in pid 1 */
+    FD_STATUS = 3, /* to main; in pid 2 only until it is confined */
     FD_JOB,        /* job JSON, then input JSON */
     FD_STDOUT,     /* the run's log pipes */
     FD_STDERR,
@@ -47,7 +62,7 @@ enum {
 
 typedef struct {
     const stage_t *stage;
-    const stage_request_t *request;
+    const stage_request_t *request; /* pid 2's only */
     uint32_t cgroup;        /* as it was asked for, before the request with the run is there */
     const int *cgroups;     /* by what to enter them (stage.h) */
     int ncgroups;           /* 0: there are none, or it was born in its own */
@@ -56,6 +71,7 @@ typedef struct {
     int sysctl;             /* /proc/sys/user of the host's procfs */
     int input_view;         /* /sandbox again, writable, in no namespace */
     int instructions;       /* the text for SKILL_INSTRUCTIONS, or -1 */
+    int to_init;            /* pid 2's socket to pid 1 */
 } run_t;
 
 /* Fills stage->rules: the same policy that the mounts are, by path.  Once, inside the template.  0,
@@ -69,6 +85,14 @@ uint64_t sandbox_clone_flags(void);
 /* fds: the status socket, over which the run comes, then what asked says of control groups. */
 void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *fds, int nfds)
     __attribute__((noreturn));
+
+/* Takes from pid 1 what it needs no more once it has its child.  NULL, or the failing step's name.
+ */
+const char *sandbox_confine_init(run_t *run);
+
+/* pid 2, from its birth on: waits for the run, completes the sandbox for it and becomes the script.
+ */
+void sandbox_script(run_t *run) __attribute__((noreturn));
 
 /*
  * Builds and confines a sandbox without a job in a throw-away child, to see at start

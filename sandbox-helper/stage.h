@@ -40,6 +40,7 @@
 #define STAGE_IMAGES    64
 #define STAGE_IMAGE_MAX 128 /* bytes of an image key */
 #define STAGE_ENV_BYTES 1024
+#define STAGE_MODULES   1024 /* bytes of a zygote's list of modules */
 #define STAGE_FDS_MAX   12
 
 /*
@@ -100,6 +101,9 @@ typedef struct {
     uint32_t memory_cgroup;     /* 1: every run comes with a memory cgroup */
     uint32_t nofile;            /* RLIMIT_NOFILE of a run */
     uint32_t nproc;             /* RLIMIT_NPROC of a run */
+    uint32_t zygote; /* 0, or 1 + the runtime whose interpreter it is to become (zygote.h) */
+    char zygote_program[STAGE_PATH_LEN]; /* host path of sandbox-zygote.so */
+    char zygote_modules[STAGE_MODULES];  /* what it imports ahead, separated by blanks */
 } stage_config_t;
 
 /* What is missing on this host; bits of stage_hello_t.missing */
@@ -227,6 +231,7 @@ typedef struct {
     uint32_t magic;
     uint32_t kind;
     int32_t wstatus;
+    uint32_t executed; /* RUN_EXITED: a zygote's child had to execute an interpreter after all */
     int32_t failed_errno;
     char failed_step[64];
     char text[160]; /* for people; "" when the step says all */

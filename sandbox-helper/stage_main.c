@@ -6,6 +6,7 @@
  * system call filter, tries a whole sandbox once, gives up what it does not need, and
  * then makes a child a request (nursery.h).  It never sees a run: that goes from main to
  * the child itself; it has no capability outside its own user namespace, and no network.
+ * Told to be a zygote (zygote.h), it becomes an interpreter instead of serving.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -20,6 +21,7 @@
 #include "sandbox.h"
 #include "sys.h"
 #include "template.h"
+#include "zygote.h"
 
 static stage_t stage;
 
@@ -65,11 +67,20 @@ static int give_up(stage_hello_t *hello)
     return 0;
 }
 
+/* Returns only when it can't. */
+static int become_zygote(stage_hello_t *hello)
+{
+    (void)zygote_start(&stage, hello);
+    return report_hello(hello, "zygote", errno);
+}
+
 static int prepare(const stage_config_t *config, stage_hello_t *hello)
 {
     const char *step;
 
     stage.config = *config;
+    if (config->zygote > STAGE_RUNTIMES || (config->zygote != 0 && zygote_open(config) != 0))
+        return report_hello(hello, "zygote program", errno);
     if (privileges_no_new() != 0)
         return report_hello(hello, "no_new_privs", errno);
     /* inherited by all runs: when the host is out of memory they go before anything of the host */
@@ -83,9 +94,9 @@ static int prepare(const stage_config_t *config, stage_hello_t *hello)
         return report_hello(hello, step, errno);
     if (sandbox_prepare_rules(&stage) != 0)
         return report_hello(hello, "rules", errno);
-    if (give_up(hello) != 0)
+    if (give_up(hello) != 0 || probe(hello) != 0)
         return -1;
-    return probe(hello);
+    return config->zygote != 0 ? become_zygote(hello) : 0;
 }
 
 static uint64_t clone_flags(const stage_request_t *request)

@@ -47,6 +47,8 @@ void status_json(const helper_t *h, sb_buf_t *out)
         sb_json_key_str(out, "reason", reason);
     sb_json_key_str(out, "tier", tier);
     runtimes_json(h, out);
+    sb_json_key(out, "zygotes");
+    zygotes_status(&h->zygotes, out);
     sb_json_key_int(out, "running", (int64_t)h->runs.running);
     sb_json_key_int(out, "queued", (int64_t)(h->runs.waiting + h->runs.background));
     sb_json_key_int(out, "undelivered", (int64_t)h->deliver.count);

@@ -128,6 +128,15 @@ void warm_refill(warm_t *w)
     }
 }
 
+void warm_drain(warm_t *w)
+{
+    w->want = 0;
+    while (w->idle != NULL) {
+        stage_child_release(&w->idle->child);
+        forget(w->idle);
+    }
+}
+
 void warm_close(warm_t *w)
 {
     while (w->idle != NULL) {

@@ -30,6 +30,9 @@ void warm_init(warm_t *w, stagelink_t *link, cgroups_t *cgroups, leftovers_t *le
                size_t want);
 /* Asks for what is missing, when the stage is ready: between two runs. */
 void warm_refill(warm_t *w);
+/* Ends all that wait, and their groups; none is made any more. */
+void warm_drain(warm_t *w);
+/* The same at the helper's end: groups are swept then. */
 void warm_close(warm_t *w);
 
 /*

@@ -1,0 +1,17 @@
+import atexit
+import sys
+
+
+def last():
+    print("last", sorted(name for name in globals() if name.startswith("__")))
+    sys.stdout.write("no newline")
+
+
+def broken():
+    raise ValueError("in atexit")
+
+
+atexit.register(last)
+atexit.register(broken)
+atexit.register(print, "first")
+print("body")

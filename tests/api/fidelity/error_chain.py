@@ -1,0 +1,12 @@
+def inner():
+    return {}["missing"]
+
+
+def outer():
+    try:
+        inner()
+    except KeyError as error:
+        raise ValueError("outer") from error
+
+
+outer()

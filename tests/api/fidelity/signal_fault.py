@@ -1,0 +1,4 @@
+import faulthandler
+import sys
+sys.stdout.write("x")
+faulthandler._sigsegv()

@@ -1,0 +1,3 @@
+import os
+print("can't be flushed")
+os.close(1)
