@@ -3,6 +3,7 @@
  * Everything wrong becomes a finding.  Touches memory only.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,29 @@ static bool has_parent_part(const char *s, size_t len)
            (len > 3 && memcmp(s + len - 3, "/..", 3) == 0) || memmem(s, len, "/../", 4) != NULL;
 }
 
+/* No file system has such a name. */
+static bool has_long_part(const char *s, size_t len)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        n = s[i] == '/' ? 0 : n + 1;
+        if (n > NAME_MAX) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* As VMS has them: "main.py;1" becomes "main.py". */
+static bool has_version(const char *s, size_t len)
+{
+    while (len > 0 && s[len - 1] >= '0' && s[len - 1] <= '9') {
+        len--;
+    }
+    return len > 0 && s[len - 1] == ';';
+}
+
 /* Calls it what it is, for the finding; NULL when the name is fine. */
 static const char *name_fault(const char *s, size_t len, const char **message)
 {
@@ -34,13 +58,14 @@ static const char *name_fault(const char *s, size_t len, const char **message)
         {"path-backslash", "the name contains a backslash"},
         {"path-absolute", "the name is absolute"},
         {"path-traversal", "the name contains '..'"},
-        {"path-too-long", "the name is over 512 bytes"},
+        {"path-too-long", "the name is over 512 bytes, or a part of it over 255"},
+        {"path-version", "the name ends with a ';' and digits, which unzip would cut off"},
         {"path-invalid", "the name is empty, or has control characters, an empty or a '.' part"},
     };
     int fault;
 
     if (len == 0) {
-        fault = 5;
+        fault = 6;
     } else if (!sb_utf8_valid(s, len)) {
         fault = 0;
     } else if (memchr(s, '\\', len) != NULL) {
@@ -49,10 +74,12 @@ static const char *name_fault(const char *s, size_t len, const char **message)
         fault = 2;
     } else if (has_parent_part(s, len)) {
         fault = 3;
-    } else if (len > SB_PATH_MAX) {
+    } else if (len > SB_PATH_MAX || has_long_part(s, len)) {
         fault = 4;
-    } else if (!sb_path_valid(s, len)) {
+    } else if (has_version(s, len)) {
         fault = 5;
+    } else if (!sb_path_valid(s, len)) {
+        fault = 6;
     } else {
         return NULL;
     }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "buf.h"
 #include "names.h"
 #include "zip_check.h"
 
@@ -20,17 +21,34 @@ enum {
     SIG_END = 0x06054b50,
     SIG_END64 = 0x06064b50,
     SIG_LOCATOR64 = 0x07064b50,
+    SIG_DESCRIPTOR = 0x08074b50,
 };
 enum { LOCAL_LEN = 30, CENTRAL_LEN = 46, END_LEN = 22, END64_LEN = 56, LOCATOR64_LEN = 20 };
 enum {
     FLAG_ENCRYPTED = 0x0001,
     FLAG_DESCRIPTOR = 0x0008,
     FLAG_STRONG = 0x0040,
+    FLAG_UTF8 = 0x0800,
     FLAG_MASKED = 0x2000
 };
-enum { EXTRA_ZIP64 = 0x0001, EXTRA_PKWARE_UNIX = 0x000d };
-enum { HOST_UNIX = 3, HOST_DARWIN = 19 };
+enum {
+    EXTRA_ZIP64 = 0x0001,
+    EXTRA_PKWARE_UNIX = 0x000d,
+    EXTRA_UNICODE_PATH =
+        0x7075,              /* Info-ZIP's: version, CRC of the header's name, the name in UTF-8 */
+    EXTRA_ASI_UNIX = 0x756e, /* a mode, and a symlink's target */
+};
+enum {
+    HOST_FAT = 0,
+    HOST_UNIX = 3,
+    HOST_NTFS = 10,
+    HOST_NTFS_TOO = 11,
+    HOST_VFAT = 14,
+    HOST_DARWIN = 19
+};
 enum { DOS_DIRECTORY = 0x10 };
+enum { INTERNAL_ENCODED = 0x0004 }; /* to unzip: the attributes are no plain ones */
+enum { VERSION_NEEDED = 45 };       /* 4.5 has zip64; what is newer is not for us */
 
 #define COMMENT_MAX 65535
 #define MAX16       0xffffu
@@ -49,6 +67,13 @@ typedef struct {
 typedef struct {
     uint64_t size, packed, offset;
 } extent_t;
+
+/* What an extra field says that must not be said. */
+typedef struct {
+    bool hard_link;
+    bool other_name; /* than the header */
+    bool other_type; /* than the attributes, possibly */
+} remarks_t;
 
 /* Where an entry lies, for the overlap check. */
 typedef struct {
@@ -91,25 +116,28 @@ static void entry_error(const reader_t *r, sb_zip_entry_t *e, const char *code, 
 }
 
 /*
- * The end record, whose comment must reach exactly to the end of the file.  A
- * second one that also would is refused: tools choose differently between them.
+ * The end record, whose comment must reach exactly to the end of the file.  One that begins
+ * behind it, in the comment, is refused, whatever it says: unzip and others take the last.
  */
 static sb_code_t find_end(const reader_t *r, uint64_t *at)
 {
-    size_t found = 0;
+    bool found = false;
     size_t last = r->len >= END_LEN ? r->len - END_LEN : 0;
     size_t first = last > COMMENT_MAX ? last - COMMENT_MAX : 0;
 
-    for (size_t p = first; r->len >= END_LEN && p <= last; p++) {
-        if (u32(r->zip + p) == SIG_END && u16(r->zip + p + 20) == last - p) {
+    for (size_t p = first; r->len >= END_LEN && p <= r->len - 4; p++) {
+        if (u32(r->zip + p) != SIG_END) {
+            continue;
+        }
+        if (found) {
+            return malformed(r, "the zip file has two end records");
+        }
+        if (p <= last && u16(r->zip + p + 20) == last - p) {
             *at = p;
-            found++;
+            found = true;
         }
     }
-    if (found == 0) {
-        return malformed(r, "this is not a zip file, or it is cut off");
-    }
-    return found == 1 ? SB_OK : malformed(r, "the zip file has two end records");
+    return found ? SB_OK : malformed(r, "this is not a zip file, or it is cut off");
 }
 
 /* Is a 16 or 32 bit field what the 64 bit one says, or the mark that sends the reader there? */
@@ -181,12 +209,24 @@ static sb_code_t find_directory(reader_t *r)
     return SB_OK;
 }
 
+/* One part of an extra field. */
+static void read_part(const sb_zip_entry_t *e, unsigned id, const unsigned char *p, size_t len,
+                      remarks_t *remarks)
+{
+    /* times, ids (12 bytes), then the name a link or the numbers a device points to */
+    remarks->hard_link |= id == EXTRA_PKWARE_UNIX && len > 12;
+    remarks->other_type |= id == EXTRA_ASI_UNIX;
+    if (id == EXTRA_UNICODE_PATH) {
+        remarks->other_name |= len != 5 + e->name_len || memcmp(p + 5, e->name, e->name_len) != 0;
+    }
+}
+
 /*
  * Walks an extra field.  Takes zip64's values for those fields of *x that carry
- * the mark; false when it is malformed, lacks one of them or has a hard link.
+ * the mark; false when it is malformed or lacks one of them.
  */
-static bool read_extra(const unsigned char *p, size_t len, extent_t *x, bool with_offset,
-                       bool *hard_link)
+static bool read_extra(const sb_zip_entry_t *e, const unsigned char *p, size_t len, extent_t *x,
+                       bool with_offset, remarks_t *remarks)
 {
     uint64_t *wanted[3];
     size_t n = 0, done = 0;
@@ -211,17 +251,65 @@ static bool read_extra(const unsigned char *p, size_t len, extent_t *x, bool wit
                 *wanted[done++] = u64(p + 4 + at);
             }
         }
-        /* times, ids (12 bytes), then the name a link or the numbers a device points to */
-        *hard_link |= id == EXTRA_PKWARE_UNIX && field > 12;
+        read_part(e, id, p + 4, field, remarks);
         p += 4 + field;
         len -= 4 + field;
     }
     return done == n; /* up to three bytes of padding are seen in the wild */
 }
 
+/* Finds fault with what has not been said already. */
+static void judge_remarks(const reader_t *r, sb_zip_entry_t *e, const remarks_t *remarks,
+                          const remarks_t *said)
+{
+    if (remarks->hard_link && !said->hard_link) {
+        entry_error(r, e, "hard-link", "hard links are not allowed");
+    }
+    if (remarks->other_name && !said->other_name) {
+        entry_error(r, e, "zip-mismatch", "its extra field gives it another name");
+    }
+    if (remarks->other_type && !said->other_type) {
+        entry_error(r, e, "zip-mismatch", "its extra field has a file type of its own");
+    }
+}
+
+/*
+ * The bytes of the descriptor at that place, with or without a signature, with sizes of 32
+ * or 64 bits; 0 when there is none that says what the directory says.
+ */
+static uint64_t descriptor_len(const reader_t *r, const sb_zip_entry_t *e, const extent_t *x,
+                               uint64_t at)
+{
+    for (unsigned form = 0; form < 4; form++) {
+        uint64_t sig = form & 1 ? 0 : 4, wide = form & 2 ? 8 : 4;
+        uint64_t len = sig + 4 + 2 * wide;
+        const unsigned char *p = r->zip + at;
+
+        if (r->dir - at < len || (sig != 0 && u32(p) != SIG_DESCRIPTOR)) {
+            continue;
+        }
+        p += sig;
+        if (u32(p) == e->crc && (wide == 8 ? u64(p + 4) : u32(p + 4)) == x->packed &&
+            (wide == 8 ? u64(p + 12) : u32(p + 8)) == x->size) {
+            return len;
+        }
+    }
+    return 0;
+}
+
+static bool is_ascii(const sb_zip_entry_t *e)
+{
+    for (size_t i = 0; i < e->name_len; i++) {
+        if ((e->name[i] & 0x80) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Does the local header agree with the central record?  Fills *range and e->data. */
 static void check_local(const reader_t *r, sb_zip_entry_t *e, const unsigned char *central,
-                        const extent_t *x, range_t *range)
+                        const extent_t *x, const remarks_t *said, range_t *range)
 {
     if (x->offset > r->dir || r->dir - x->offset < LOCAL_LEN ||
         u32(r->zip + x->offset) != SIG_LOCAL) {
@@ -236,15 +324,14 @@ static void check_local(const reader_t *r, sb_zip_entry_t *e, const unsigned cha
         return;
     }
     extent_t local = {.size = u32(p + 22), .packed = u32(p + 18)};
-    bool hard_link = false;
+    remarks_t remarks = {0};
+    unsigned flags = FLAG_ENCRYPTED | FLAG_DESCRIPTOR | (is_ascii(e) ? 0 : FLAG_UTF8);
     bool later = (u16(p + 6) & FLAG_DESCRIPTOR) != 0; /* sizes and CRC follow the data */
     bool same = u16(p + 8) == e->method && name_len == e->name_len &&
                 memcmp(p + LOCAL_LEN, e->name, name_len) == 0 &&
-                ((u16(p + 6) ^ u16(central + 8)) & (FLAG_ENCRYPTED | FLAG_DESCRIPTOR)) == 0 &&
-                read_extra(p + LOCAL_LEN + name_len, extra_len, &local, false, &hard_link);
-    if (hard_link) {
-        entry_error(r, e, "hard-link", "hard links are not allowed");
-    }
+                ((u16(p + 6) ^ u16(central + 8)) & flags) == 0 &&
+                read_extra(e, p + LOCAL_LEN + name_len, extra_len, &local, false, &remarks);
+    judge_remarks(r, e, &remarks, said);
     if (later) {
         same = same && (local.size == 0 || local.size == x->size) &&
                (local.packed == 0 || local.packed == x->packed) &&
@@ -257,35 +344,49 @@ static void check_local(const reader_t *r, sb_zip_entry_t *e, const unsigned cha
                     "its header and the zip's directory contradict each other");
         return;
     }
+    uint64_t end = x->offset + LOCAL_LEN + name_len + extra_len + x->packed;
+    uint64_t descriptor = later ? descriptor_len(r, e, x, end) : 0;
+    if (later && descriptor == 0) {
+        entry_error(r, e, "zip-mismatch",
+                    "what follows its data and the zip's directory contradict each other");
+        return;
+    }
     e->data = p + LOCAL_LEN + name_len + extra_len;
-    *range = (range_t){x->offset, x->offset + LOCAL_LEN + name_len + extra_len + x->packed, e};
+    *range = (range_t){x->offset, end + descriptor, e};
 }
 
-/* What kind of file it is, by the Unix mode when the maker wrote one, else by the name. */
-static void read_type(sb_zip_entry_t *e, const unsigned char *central)
+/* Systems whose zips all readers understand alike, but for what read_type() refuses. */
+static bool known_host(unsigned host)
+{
+    return host == HOST_FAT || host == HOST_UNIX || host == HOST_NTFS || host == HOST_NTFS_TOO ||
+           host == HOST_VFAT || host == HOST_DARWIN;
+}
+
+/*
+ * What kind of file it is, by the Unix mode when the maker wrote one, else by the name.
+ * Returns what is wrong: what unzip would make another kind of file of, or NULL.
+ */
+static const char *read_type(sb_zip_entry_t *e, const unsigned char *central)
 {
     uint32_t attributes = u32(central + 38);
-    unsigned host = central[5];
-    unsigned mode = host == HOST_UNIX || host == HOST_DARWIN ? attributes >> 16 : 0;
+    unsigned host = central[5], given = attributes >> 16;
+    unsigned mode = host == HOST_UNIX ? given : 0;
     bool slash = e->name_len > 0 && e->name[e->name_len - 1] == '/';
+    bool folder = S_ISDIR(mode) || ((mode & S_IFMT) == 0 && (attributes & DOS_DIRECTORY) != 0);
 
     e->mode = (mode & 0111) != 0 ? 0755 : 0644;
-    switch (mode & S_IFMT) {
-    case S_IFREG:
-        e->type = slash ? SB_ZIP_SPECIAL : SB_ZIP_FILE;
-        return;
-    case S_IFDIR:
-        e->type = SB_ZIP_DIR;
-        return;
-    case S_IFLNK:
-        e->type = slash ? SB_ZIP_SPECIAL : SB_ZIP_LINK;
-        return;
-    case 0:
-        e->type = slash || (attributes & DOS_DIRECTORY) != 0 ? SB_ZIP_DIR : SB_ZIP_FILE;
-        return;
-    default:
+    e->type = slash ? SB_ZIP_DIR : S_ISLNK(mode) ? SB_ZIP_LINK : SB_ZIP_FILE;
+    if (!known_host(host) || (host == HOST_DARWIN && S_ISLNK(given)) ||
+        (S_ISLNK(mode) && (u16(central + 36) & INTERNAL_ENCODED) != 0)) {
+        return "readers differ about its file type, because of the system it was made on";
+    }
+    if (folder && !slash) {
+        return "it is a folder by its attributes, and a file by its name";
+    }
+    if ((mode & S_IFMT) != 0 && !(slash ? S_ISDIR(mode) : S_ISREG(mode) || S_ISLNK(mode))) {
         e->type = SB_ZIP_SPECIAL;
     }
+    return NULL;
 }
 
 /* The rules about one central record at p, whose variable parts have been bounds-checked. */
@@ -293,24 +394,32 @@ static void read_entry(const reader_t *r, const unsigned char *p, sb_zip_entry_t
 {
     extent_t x = {.size = u32(p + 24), .packed = u32(p + 20), .offset = u32(p + 42)};
     unsigned flags = u16(p + 8);
-    bool hard_link = false;
+    remarks_t remarks = {0};
+    const char *fault;
 
     e->name = (const char *)p + CENTRAL_LEN;
     e->name_len = u16(p + 28);
     e->method = u16(p + 10);
     e->crc = u32(p + 16);
-    read_type(e, p);
-    if (!read_extra(p + CENTRAL_LEN + e->name_len, u16(p + 30), &x, true, &hard_link)) {
+    fault = read_type(e, p);
+    if (fault != NULL) {
+        entry_error(r, e, "zip-mismatch", fault);
+    }
+    if (!is_ascii(e) && (flags & FLAG_UTF8) == 0 && p[5] != HOST_UNIX &&
+        sb_utf8_valid(e->name, e->name_len)) { /* what is not will be called so later */
+        entry_error(r, e, "path-not-utf8", "the zip does not say that the name is UTF-8");
+    }
+    if (!read_extra(e, p + CENTRAL_LEN + e->name_len, u16(p + 30), &x, true, &remarks)) {
         entry_error(r, e, "zip-malformed", "its extra field is malformed");
         return;
     }
-    if (hard_link) {
-        entry_error(r, e, "hard-link", "hard links are not allowed");
-    }
+    judge_remarks(r, e, &remarks, &(remarks_t){0});
     if ((flags & (FLAG_ENCRYPTED | FLAG_STRONG | FLAG_MASKED)) != 0) {
         entry_error(r, e, "zip-encrypted", "encrypted entries can't be read");
     } else if (e->method != SB_ZIP_STORED && e->method != SB_ZIP_DEFLATED) {
         entry_error(r, e, "zip-method", "only stored and deflated entries can be read");
+    } else if (p[6] > VERSION_NEEDED) {
+        entry_error(r, e, "zip-method", "it asks for a newer reader");
     } else if (e->method == SB_ZIP_STORED && x.size != x.packed) {
         entry_error(r, e, "zip-mismatch", "it is stored, but its two sizes differ");
     }
@@ -324,7 +433,7 @@ static void read_entry(const reader_t *r, const unsigned char *p, sb_zip_entry_t
         entry_error(r, e, "zip-malformed", "it lies in another part of the zip");
         return;
     }
-    check_local(r, e, p, &x, range);
+    check_local(r, e, p, &x, &remarks, range);
 }
 
 static int by_start(const void *a, const void *b)

@@ -42,9 +42,10 @@ typedef struct {
 /*
  * Refuses (a finding each, SB_ESKILL in the end): no or several end records,
  * several disks, a directory that is not exactly where the end record says,
- * zip64 fields that contradict the plain ones, entries whose local header says
- * something else, that lie outside or overlap, are encrypted, or packed by
- * another method than deflate.  *z is to be freed in every case.
+ * zip64 fields that contradict the plain ones, entries whose local header or data
+ * descriptor says something else, that lie outside or overlap, are encrypted, or packed by
+ * another method than deflate; and what other readers would take for another name or
+ * another kind of file.  *z is to be freed in every case.
  */
 sb_code_t sb_zip_read(const void *zip, size_t len, size_t max_entries, sb_zip_t *z,
                       sb_findings_t *findings, sb_err_t *err);

@@ -208,6 +208,15 @@ static const lie_t lies[] = {
     {"zip64's mark without its field", {{CENTRAL, 24, 4, 0xffffffffu}}, "zip-malformed one"},
     {"extra field too long", {{LOCAL, 28, 2, 0xffff}}, "zip-malformed one"},
     {"on another disk", {{CENTRAL, 34, 2, 1}}, "zip-malformed one"},
+    {"made on OpenVMS", {{CENTRAL, 5, 1, 2}}, "zip-mismatch one"},
+    {"made on a system that nobody knows", {{CENTRAL, 5, 1, 200}}, "zip-mismatch one"},
+    {"a folder to DOS", {{CENTRAL, 5, 1, 0}, {CENTRAL, 38, 4, 0x10}}, "zip-mismatch one"},
+    {"a folder to DOS, a file to Unix", {{CENTRAL, 38, 4, 0x81a40010u}}, ""},
+    {"for a newer reader", {{CENTRAL, 6, 1, 63}}, "zip-method one"},
+    {"a symlink with attributes of another kind",
+     {{CENTRAL, 36, 2, 4}, {CENTRAL, 38, 4, 0xa1ff0000u}}, "zip-mismatch one"},
+    {"a symlink of macOS", {{CENTRAL, 5, 1, 19}, {CENTRAL, 38, 4, 0xa1ff0000u}}, "zip-mismatch one"},
+    {"no descriptor behind the data", {{LOCAL, 6, 2, 8}, {CENTRAL, 8, 2, 8}}, "zip-mismatch one"},
     {"one record more", {{END, 8, 2, 4}, {END, 10, 2, 4}}, "zip-malformed "},
     {"one record less", {{END, 8, 2, 2}, {END, 10, 2, 2}}, "zip-malformed "},
     {"no records", {{END, 8, 2, 0}, {END, 10, 2, 0}}, "zip-malformed "},
@@ -273,6 +282,40 @@ static void test_overlapping_entries_are_refused(void **state)
     zm_free(&one);
 }
 
+static void test_the_name_is_what_others_take_for_it(void **state)
+{
+    const char *same = "\x75\x70\x08\0\x01\1\2\3\4one", *other = "\x75\x70\x08\0\x01\1\2\3\4two";
+    const struct {
+        const char *name, *extra;
+        unsigned mode, flags;
+        const char *errors;
+    } cases[] = {
+        {"one", same, S_IFREG | 0644, 0, ""},
+        {"one", other, S_IFREG | 0644, 0, "zip-mismatch one"},
+        {"one", other, S_IFREG | 0644, 0x800, "zip-mismatch one"},
+        {"\xc3\xa9", NULL, 0, 0, "path-not-utf8 \xc3\xa9"}, /* DOS: another code page */
+        {"\xc3\xa9", NULL, 0, 0x800, ""},
+        {"\xc3\xa9", NULL, S_IFREG | 0644, 0, ""},
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const zm_entry_t entries[] = {skillmd(),
+                                      {.name = cases[i].name,
+                                       .data = "x",
+                                       .mode = cases[i].mode,
+                                       .flags = cases[i].flags,
+                                       .extra = cases[i].extra,
+                                       .extra_len = cases[i].extra != NULL ? 12 : 0}};
+        zm_zip_t z;
+        result_t r;
+        zm_make(&z, entries, 2);
+        unpack(&r, &z);
+        assert_string_equal(r.list, cases[i].errors);
+        done(&r);
+        zm_free(&z);
+    }
+}
+
 /* z and `more` bytes behind its end record, called its comment.  Freed by the caller. */
 static unsigned char *with_comment(const zm_zip_t *z, const void *comment, size_t more)
 {
@@ -295,11 +338,18 @@ static void test_a_comment_is_not_a_second_directory(void **state)
     size_t dir = z.central[0], more = z.len - dir;
     assert_true(more < 256);
 
-    unsigned char *zip = with_comment(&z, "PK\x05\x06 not one", 12); /* a comment that is one */
-    unpack_limited(&r, zip, z.len + 12, -1, NULL);
+    unsigned char *zip = with_comment(&z, "PK\x05 a comment", 13);
+    unpack_limited(&r, zip, z.len + 13, -1, NULL);
     assert_string_equal(r.list, "");
     done(&r);
-    unpack_limited(&r, zip, z.len + 11, -1, NULL);
+    unpack_limited(&r, zip, z.len + 12, -1, NULL);
+    assert_string_equal(r.list, "zip-malformed ");
+    done(&r);
+    free(zip);
+
+    /* what Python's zipfile takes for the end record, and fails */
+    zip = with_comment(&z, "PK\x05\x06 not one", 12);
+    unpack_limited(&r, zip, z.len + 12, -1, NULL);
     assert_string_equal(r.list, "zip-malformed ");
     done(&r);
     free(zip);
@@ -448,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_the_headers_sizes_are_not_believed),
         cmocka_unit_test(test_zips_that_lie_are_refused),
         cmocka_unit_test(test_overlapping_entries_are_refused),
+        cmocka_unit_test(test_the_name_is_what_others_take_for_it),
         cmocka_unit_test(test_a_comment_is_not_a_second_directory),
         cmocka_unit_test(test_the_directory_ends_where_the_end_record_begins),
         cmocka_unit_test(test_a_huge_skill_md_is_refused),
