@@ -557,6 +557,8 @@ ngx_int_t ngx_http_skillbox_error_sb(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_skillbox_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *type, const char *charset, sb_buf_t *body);
+ngx_int_t ngx_http_skillbox_send_joined(ngx_http_request_t *r,
+    ngx_uint_t status, sb_buf_t *head, sb_buf_t *tail, size_t from);
 ngx_int_t ngx_http_skillbox_send_json(ngx_http_request_t *r,
     ngx_uint_t status, sb_buf_t *body);
 ngx_int_t ngx_http_skillbox_add_header(ngx_http_request_t *r,

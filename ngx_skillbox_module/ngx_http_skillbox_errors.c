@@ -17,6 +17,11 @@
 #define NGX_HTTP_SKILLBOX_REQUEST_ID_BYTES  16   /* divides 4096 */
 
 
+static ngx_chain_t *ngx_http_skillbox_take(ngx_http_request_t *r,
+    sb_buf_t *buf, size_t from, size_t *len);
+static ngx_int_t ngx_http_skillbox_send_chain(ngx_http_request_t *r,
+    ngx_uint_t status, const char *type, const char *charset, ngx_chain_t *out,
+    size_t len);
 static ngx_int_t ngx_http_skillbox_make_request_id(ngx_http_request_t *r,
     ngx_http_variable_value_t *vv);
 static ngx_int_t ngx_http_skillbox_header_filter(ngx_http_request_t *r);
@@ -144,24 +149,95 @@ ngx_int_t
 ngx_http_skillbox_send(ngx_http_request_t *r, ngx_uint_t status,
     const char *type, const char *charset, sb_buf_t *body)
 {
-    char                *data;
-    size_t               len;
-    ngx_int_t            rc;
-    ngx_buf_t           *b;
-    ngx_chain_t          out;
-    ngx_pool_cleanup_t  *cln;
+    size_t        len;
+    ngx_chain_t  *out;
 
-    cln = ngx_pool_cleanup_add(r->pool, 0);
-    b = ngx_calloc_buf(r->pool);
+    len = 0;
+    out = ngx_http_skillbox_take(r, body, 0, &len);
 
-    if (cln == NULL || b == NULL || !sb_buf_ok(body)) {
-        sb_buf_free(body);
+    if (out == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    data = sb_buf_steal(body, &len);
+    return ngx_http_skillbox_send_chain(r, status, type, charset, out, len);
+}
+
+
+/*
+ * JSON in two pieces: head, then what of tail begins at `from`.  Neither is
+ * copied; their memory is given to r's pool, also on failure.
+ */
+
+ngx_int_t
+ngx_http_skillbox_send_joined(ngx_http_request_t *r, ngx_uint_t status,
+    sb_buf_t *head, sb_buf_t *tail, size_t from)
+{
+    size_t        len;
+    ngx_chain_t  *out, *next;
+
+    len = 0;
+    out = ngx_http_skillbox_take(r, head, 0, &len);
+    next = ngx_http_skillbox_take(r, tail, from, &len);
+
+    if (out == NULL || next == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    out->next = next;
+
+    return ngx_http_skillbox_send_chain(r, status, "application/json", "utf-8",
+                                        out, len);
+}
+
+
+/* a link with what of buf begins at `from`; *len grows by its length */
+
+static ngx_chain_t *
+ngx_http_skillbox_take(ngx_http_request_t *r, sb_buf_t *buf, size_t from,
+    size_t *len)
+{
+    char                *data;
+    size_t               size;
+    ngx_buf_t           *b;
+    ngx_chain_t         *cl;
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    cl = ngx_alloc_chain_link(r->pool);
+    b = ngx_calloc_buf(r->pool);
+
+    if (cln == NULL || cl == NULL || b == NULL || !sb_buf_ok(buf)
+        || buf->len < from)
+    {
+        sb_buf_free(buf);
+        return NULL;
+    }
+
+    data = sb_buf_steal(buf, &size);
     cln->data = data;
     cln->handler = free;
+
+    if (size > from) {
+        b->pos = (u_char *) data + from;
+        b->last = (u_char *) data + size;
+        b->memory = 1;
+    }
+
+    *len += size - from;
+
+    cl->buf = b;
+    cl->next = NULL;
+
+    return cl;
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_send_chain(ngx_http_request_t *r, ngx_uint_t status,
+    const char *type, const char *charset, ngx_chain_t *out, size_t len)
+{
+    ngx_int_t     rc;
+    ngx_chain_t  *cl;
 
     r->headers_out.status = status;
     r->headers_out.content_length_n = len;
@@ -178,19 +254,12 @@ ngx_http_skillbox_send(ngx_http_request_t *r, ngx_uint_t status,
         return rc;
     }
 
-    if (len) {
-        b->pos = (u_char *) data;
-        b->last = b->pos + len;
-        b->memory = 1;
-    }
+    for (cl = out; cl->next; cl = cl->next) { /* void */ }
 
-    b->last_buf = (r == r->main) ? 1 : 0;
-    b->last_in_chain = 1;
+    cl->buf->last_buf = (r == r->main) ? 1 : 0;
+    cl->buf->last_in_chain = 1;
 
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_output_filter(r, out);
 }
 
 

@@ -37,7 +37,7 @@ typedef struct {
     uint32_t                      files;
     int64_t                       created_ms;
     int64_t                       finished_ms;
-    sb_buf_t                      answer;       /* rendered by prepare() */
+    sb_buf_t                      head;         /* rendered by prepare() */
 } ngx_http_skillbox_finish_t;
 
 
@@ -367,7 +367,10 @@ ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
 }
 
 
-/* thread: the answer, {"execution_id","files_url"?,"logs"?, + the result */
+/*
+ * thread: the answer's head, {"execution_id","files_url"?,"logs"?, which the
+ * result without its brace follows from where it lies
+ */
 
 static void
 ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
@@ -376,9 +379,9 @@ ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
 
     sb_buf_t  *b;
 
-    b = &f->answer;
+    b = &f->head;
 
-    sb_buf_init(b, f->out.len + f->log.len * 6 + 64 * SB_KIB);
+    sb_buf_init(b, f->log.len * 6 + 64 * SB_KIB);
 
     sb_buf_char(b, '{');
     sb_json_key_str(b, "execution_id", f->id);
@@ -392,8 +395,6 @@ ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
     if (f->out.len - f->result > sizeof("{}") - 1) {
         sb_buf_char(b, ',');
     }
-
-    sb_buf_add(b, f->out.data + f->result + 1, f->out.len - f->result - 1);
 }
 
 
@@ -437,7 +438,8 @@ ngx_http_skillbox_finish_done(ngx_http_request_t *r,
         rc = ngx_http_skillbox_error_sb(r, &op->err, "recording a run");
 
     } else {
-        rc = ngx_http_skillbox_send_json(r, NGX_HTTP_OK, &f->answer);
+        rc = ngx_http_skillbox_send_joined(r, NGX_HTTP_OK, &f->head, &f->out,
+                                           f->result + 1);
     }
 
     op->free(op);
@@ -452,7 +454,7 @@ ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op)
 
     sb_buf_free(&f->out);
     sb_buf_free(&f->log);
-    sb_buf_free(&f->answer);
+    sb_buf_free(&f->head);
     free(f->files_url);
     free(f);
 }

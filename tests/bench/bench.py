@@ -29,7 +29,7 @@ def arguments():
     p.add_argument("--rounds", type=int, default=5, help="default 5; a few suites stop earlier")
     p.add_argument("--quick", action="store_true", help="a tenth of the repetitions, small stores: to see that it works")
     p.add_argument("--seconds", type=int, default=1800, help="of the soak (--only soak), default 1800")
-    p.add_argument("--check", action="store_true", help="exit status 1 when a target is missed or a measurement failed")
+    p.add_argument("--check", action="store_true", help="exit status 1 when a target is not met or not measured, or a measurement failed")
     p.add_argument("--no-peers", action="store_true", help="leave the other sandboxes out")
     p.add_argument("--out", metavar="DIR", type=pathlib.Path, help="result.json, result.md and plots; default BUILD/bench")
     p.add_argument("--list", action="store_true", help="print the suites and end")

@@ -56,7 +56,7 @@ def result(facts, book, targets):
 
 
 def write(out, facts, book, suites):
-    """Prints and writes; how many targets were missed."""
+    """Prints and writes; how many targets were not met, those that could not be measured among them."""
     targets = [t for s in suites for t in s.targets()]
     text = "\n".join([machine_lines(facts), *(markdown(t) for s in suites for t in s.tables() if t.rows),
                       target_lines(targets) if targets else "", trouble_lines(book)]) + "\n"
@@ -65,4 +65,4 @@ def write(out, facts, book, suites):
     with open(out / "result.json", "w", encoding="utf-8") as file:
         json.dump(result(facts, book, targets), file, separators=(",", ":"))
     plots.draw(out, book)
-    return sum(t.met is False for t in targets)
+    return sum(not t.met for t in targets)

@@ -112,6 +112,7 @@ static sb_code_t put_execution(sb_batch_t *b, const set_t *set, long number, sb_
     sb_execution_finish_t e = {
         .tenant = set->tenant,
         .id = id,
+        .skill = "seeded",
         .status = "success",
         .result = result,
         .logs = "",

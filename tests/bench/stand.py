@@ -94,7 +94,7 @@ class Stand:
         try:
             return Gateway(helper={**USERS, **HELPERS.get(name, {})}, **NGINX).start()
         except AssertionError as error:
-            if "unknown key" not in str(error):
+            if name not in HELPERS or "unknown key" not in str(error):
                 raise
             raise Failed(f"this helper does not know the keys {HELPERS[name]}") from error
 

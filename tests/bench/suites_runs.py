@@ -57,7 +57,7 @@ class OneLine(Suite):
     lang, title, code = "", "", ""
     command = []
     runs, pause_ms = 40, 20
-    KINDS = {"default": "ready", "cold": "none ready", "off": "no zygote"}
+    KINDS = {"default": "ready", "cold": "none ready"}
 
     def prepare(self):
         self.skill = f"one-line-{self.lang}"
@@ -90,8 +90,8 @@ class OneLine(Suite):
         steps = [((self.name, "bare"), lambda: spawn(self.command, count)),
                  ((self.name, "http ready"), lambda: self.http("default", count=count, pause_us=self.pause_ms * 1000)),
                  ((self.name, "http back to back"), lambda: self.http("default", count=count))]
-        for kind in ("cold", "off"):
-            if kind in self.request:
+        for kind in self.request:
+            if kind != "default":
                 steps.append(((self.name, f"http {self.KINDS[kind]}"), lambda kind=kind: self.http(kind, count=count)))
         for name, (wrap, share) in self.peers.items():
             some = max(2, int(count * share))
@@ -115,6 +115,7 @@ class Python(OneLine):
     about = "one line of Python: bare, in other sandboxes, over HTTP"
     command = ["/usr/bin/python3", "-c", "pass"]
     runs = 80
+    KINDS = {**OneLine.KINDS, "off": "no zygote"}
 
     def targets(self):
         ready, bare = (self.name, "http ready"), (self.name, "bare")
