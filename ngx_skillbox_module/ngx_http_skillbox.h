@@ -182,11 +182,22 @@ struct ngx_http_skillbox_ctx_s {
 
 typedef void (*ngx_http_skillbox_call_pt)(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
+typedef void (*ngx_http_skillbox_piece_pt)(ngx_http_skillbox_call_t *call,
+    ngx_uint_t type, const u_char *data, size_t len);
 
 struct ngx_http_skillbox_call_s {
     ngx_http_request_t           *request;     /* who waits for it */
     ngx_http_upstream_conf_t     *conf;
     ngx_http_skillbox_call_pt     done;
+
+    /*
+     * Not NULL: the answer is taken as it comes, the request goes on meanwhile
+     * and may send.  The log is handed to piece() and not kept; so is the body
+     * (STDOUT), which is kept as well.  Neither piece() nor done() may finalize
+     * the request: they are called in the middle of something.
+     */
+    ngx_http_skillbox_piece_pt    piece;
+    void                         *data;
 
     /* what is sent */
     sb_buf_t                      params;      /* name-value pairs */
