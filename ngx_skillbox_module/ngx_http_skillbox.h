@@ -66,6 +66,10 @@ typedef struct {
     ngx_thread_pool_t            *store_pool;
     ngx_thread_pool_t            *work_pool;
     ngx_int_t                     request_id;  /* index of $request_id */
+    ngx_array_t                   artifacts;   /* of ngx_str_t, all folders */
+    time_t                        keep_age;    /* of executions; 0: any */
+    ngx_int_t                     keep_count;  /* of a tenant; 0: any */
+    time_t                        keep_keys;   /* idempotency keys */
 } ngx_http_skillbox_main_conf_t;
 
 
@@ -257,6 +261,7 @@ typedef struct {
     char                         *module;
     int64_t                       timeout_ms;  /* 0: as the skill says */
     ngx_uint_t                    async;       /* unsigned  async:1; */
+    unsigned char                 hash[SB_SHA256_LEN];  /* of the body */
     sb_buf_t                      data;        /* job JSON, then input JSON */
     size_t                        job_len;
 } ngx_http_skillbox_job_t;
@@ -286,11 +291,13 @@ typedef struct {
     int64_t                       cpu_milli;
 
     ngx_event_t                   begin;        /* record_begin()'s timer */
+    unsigned char                *key;          /* hash of Idempotency-Key */
 
     unsigned                      begun:1;      /* begin was posted */
     unsigned                      ended:1;      /* finish was posted */
     unsigned                      package_sent:1;
     unsigned                      async:1;      /* answered when accepted */
+    unsigned                      key_taken:1;  /* for this execution */
 } ngx_http_skillbox_run_t;
 
 

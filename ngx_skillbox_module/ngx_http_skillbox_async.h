@@ -32,12 +32,43 @@ ngx_int_t ngx_http_skillbox_async_answer(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, const char *status);
 
 
+/* ngx_http_skillbox_idempotency.c */
+
+/* the header, if there is one, into run->key; not NGX_OK: the status */
+ngx_int_t ngx_http_skillbox_idempotency_key(ngx_http_request_t *r,
+    ngx_http_skillbox_run_t *run);
+/* NGX_DECLINED: the run is to be handed over; NGX_OK: r will be answered, or
+ * execute_run() called, later */
+ngx_int_t ngx_http_skillbox_idempotency_take(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
+/* the run was refused: its key is free again */
+void ngx_http_skillbox_idempotency_release(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_run_t *run);
+
+
+/* ngx_http_skillbox_execution.c */
+
+/* to the helper; NGX_OK: r will be answered and finalized */
+ngx_int_t ngx_http_skillbox_execute_run(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
+
+
 /* ngx_http_skillbox_completion.c */
 
 char *ngx_http_skillbox_set_internal(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_skillbox_internal_conf(ngx_conf_t *cf,
     ngx_http_skillbox_loc_conf_t *conf);
+
+
+/* ngx_http_skillbox_retention.c */
+
+char *ngx_http_skillbox_set_retention(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+/* the worker's; before the store's, as its first step comes by a timer */
+void ngx_http_skillbox_retention_init(ngx_cycle_t *cycle,
+    ngx_http_skillbox_main_conf_t *smcf);
+void ngx_http_skillbox_retention_exit(void);
 
 
 /* ngx_http_skillbox_executions.c */
