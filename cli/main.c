@@ -12,10 +12,12 @@
 #include "output.h"
 
 static const sb_command_t *const commands[] = {
-    &cmd_up,         &cmd_down,          &cmd_status,        &cmd_key_create,     &cmd_key_list,
-    &cmd_key_revoke, &cmd_skill_push,    &cmd_skill_list,    &cmd_skill_show,     &cmd_skill_delete,
-    &cmd_skill_lint, &cmd_skill_package, &cmd_run,           &cmd_exec_show,      &cmd_exec_logs,
-    &cmd_health,     &cmd_runtime_list,  &cmd_runtime_check, &cmd_runtime_import, NULL,
+    &cmd_up,           &cmd_down,          &cmd_status,         &cmd_key_create,
+    &cmd_key_list,     &cmd_key_revoke,    &cmd_skill_push,     &cmd_skill_list,
+    &cmd_skill_show,   &cmd_skill_delete,  &cmd_skill_lint,     &cmd_skill_package,
+    &cmd_run,          &cmd_exec_list,     &cmd_exec_get,       &cmd_exec_show,
+    &cmd_exec_logs,    &cmd_exec_cancel,   &cmd_exec_delete,    &cmd_health,
+    &cmd_runtime_list, &cmd_runtime_check, &cmd_runtime_import, NULL,
 };
 
 /* The overview; of one group ("skill") when it is not NULL. */

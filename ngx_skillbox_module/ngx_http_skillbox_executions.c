@@ -620,13 +620,17 @@ ngx_http_skillbox_list_link(ngx_http_request_t *r, sb_execution_query_t *q,
 }
 
 
-/* a live one is cancelled, one that has ended is removed */
+/*
+ * A live one is cancelled, one that has ended is removed; "cancel=1" says that
+ * only the former is meant.
+ */
 
 ngx_int_t
 ngx_http_skillbox_execution_delete(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
     ngx_int_t                    rc;
+    ngx_str_t                    cancel;
     sb_execution_t               e;
     ngx_http_skillbox_change_t  *c;
 
@@ -637,6 +641,16 @@ ngx_http_skillbox_execution_delete(ngx_http_request_t *r,
 
     if (!ngx_http_skillbox_execution_ended(&e)) {
         return ngx_http_skillbox_execution_cancel(r, ctx);
+    }
+
+    if (ngx_http_skillbox_list_arg(r, "cancel", &cancel) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (cancel.len && !(cancel.len == 1 && cancel.data[0] == '0')) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_CONFLICT,
+                                       "The execution has ended: %s.",
+                                       ctx->status.data);
     }
 
     c = ngx_http_skillbox_change_create(ctx);
