@@ -28,6 +28,7 @@ extern const sb_command_t cmd_tenant_create, cmd_tenant_list, cmd_tenant_limit, 
 extern const sb_command_t cmd_skill_push, cmd_skill_list, cmd_skill_show, cmd_skill_delete,
     cmd_skill_lint, cmd_skill_package;
 extern const sb_command_t cmd_runtime_list, cmd_runtime_check, cmd_runtime_import;
-extern const sb_command_t cmd_run, cmd_exec_show, cmd_exec_logs, cmd_health;
+extern const sb_command_t cmd_run, cmd_exec_list, cmd_exec_show, cmd_exec_get, cmd_exec_logs,
+    cmd_exec_cancel, cmd_exec_delete, cmd_health;
 
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <curl/curl.h>
@@ -60,9 +61,29 @@ static size_t on_data(char *data, size_t size, size_t n, void *ctx)
     if (t->call->out_fd >= 0 && status >= 200 && status < 300) {
         return write_out(t, data, len);
     }
+    if (t->call->on_piece != NULL && status >= 200 && status < 300) {
+        return t->call->on_piece(t->call->ctx, data, len) ? len : 0;
+    }
     sb_buf_add(&t->reply->body, data, len);
     t->too_large = !sb_buf_ok(&t->reply->body);
     return t->too_large ? 0 : len;
+}
+
+/* Of `Link: <...cursor=ID>; rel="next"` the id. */
+static size_t on_header(char *data, size_t size, size_t n, void *ctx)
+{
+    transfer_t *t = ctx;
+    size_t len = size * n;
+    const char *cursor;
+
+    if (len > 5 && strncasecmp(data, "link:", 5) == 0 &&
+        (cursor = memmem(data, len, "cursor=", 7)) != NULL &&
+        (size_t)(data + len - cursor) >= 7 + SB_UUID_LEN &&
+        sb_uuid_parse(cursor + 7, SB_UUID_LEN, NULL)) {
+        memcpy(t->reply->next, cursor + 7, SB_UUID_LEN);
+        t->reply->next[SB_UUID_LEN] = '\0';
+    }
+    return len;
 }
 
 static size_t on_read(char *data, size_t size, size_t n, void *ctx)
@@ -170,6 +191,8 @@ static void set_up(transfer_t *t, const char *url, struct curl_slist *headers)
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_data);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
     curl_easy_setopt(c, CURLOPT_READDATA, t);
+    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
     curl_easy_setopt(c, CURLOPT_SEEKDATA, t);
     set_body(c, t->call);
     curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, t->call->method);
@@ -207,6 +230,7 @@ sb_code_t sb_call(const sb_server_t *server, const sb_call_t *call, sb_reply_t *
     transfer_t t = {.call = call, .reply = reply};
 
     reply->status = 0;
+    reply->next[0] = '\0';
     sb_buf_init(&reply->body, REPLY_MAX);
     if (snprintf(url, sizeof(url), "%s%s", server != NULL ? server->url : "", call->path) >=
         (int)sizeof(url)) {
@@ -222,6 +246,7 @@ sb_code_t sb_call(const sb_server_t *server, const sb_call_t *call, sb_reply_t *
         snprintf(auth, sizeof(auth), "Bearer %s", server->key);
         headers = add_header(headers, "Authorization", auth);
     }
+    headers = add_header(headers, "Idempotency-Key", call->idempotency_key);
     headers = add_header(headers, "X-Tenant-ID", server != NULL ? server->tenant : NULL);
     set_up(&t, url, headers);
     curl_easy_setopt(t.curl, CURLOPT_ERRORBUFFER, detail);

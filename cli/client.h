@@ -14,6 +14,7 @@
 
 #include "../libskillbox/buf.h"
 #include "../libskillbox/err.h"
+#include "../libskillbox/uuid7.h"
 #include "options.h"
 
 #define SB_URL_MAX 2048
@@ -41,8 +42,12 @@ typedef struct {
     int64_t body_len;
     int out_fd; /* the answer's body goes there instead of reply->body (-1: not) when it is a 2xx */
     int64_t out_max;
-    long timeout_ms;      /* of the whole call, 0: none */
-    const char *progress; /* label of the progress line, NULL: none */
+    /* Not NULL: each piece of a 2xx answer as it comes, instead of reply->body; false stops. */
+    bool (*on_piece)(void *ctx, const char *data, size_t len);
+    void *ctx;
+    const char *idempotency_key; /* NULL: none */
+    long timeout_ms;             /* of the whole call, 0: none */
+    const char *progress;        /* label of the progress line, NULL: none */
 } sb_call_t;
 
 #define SB_CALL(method_, path_)                                                                    \
@@ -52,7 +57,8 @@ typedef struct {
 
 typedef struct {
     long status;
-    sb_buf_t body; /* NUL-terminated when data is not NULL */
+    sb_buf_t body;              /* NUL-terminated when data is not NULL */
+    char next[SB_UUID_LEN + 1]; /* of a list: the next page's cursor; "": there is none */
 } sb_reply_t;
 
 /* SB_EGATEWAY: no whole answer came.  reply is to be freed in every case. */

@@ -8,7 +8,7 @@
  *   store/      worker  0700   nginx's workers only
  *   helper/     helper  0700   sandbox-helper only
  *   artifacts/  helper  2750   group worker: written by the helper, served by nginx
- *   run/        helper  2750   group worker: the helper's socket
+ *   run/        helper  2750   group worker: the helper's socket, and nginx's for results
  *   runtimes/   helper  0755   what `skillbox runtime import` made
  */
 #ifndef SB_CLI_LAYOUT_H
@@ -23,6 +23,7 @@
 
 #define SB_USER_MAX    32
 #define SB_SOCKET_NAME "run/helper.sock"
+#define SB_DONE_NAME   "run/done.sock" /* nginx's, for results; not longer than the helper's */
 
 typedef struct {
     char name[SB_USER_MAX + 1];

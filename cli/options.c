@@ -104,6 +104,20 @@ static bool take_option(sb_args_t *a, int argc, char **argv, int *i)
     return true;
 }
 
+/* The one flag that everybody types by its letter, where a command has it. */
+static bool take_letter(sb_args_t *a, const char *word)
+{
+    const sb_option_t *o = strcmp(word, "-f") == 0 ? find_option(a->cmd, "follow", 6) : NULL;
+
+    if (o == NULL) {
+        sb_say_error("unknown option %s", word);
+        return false;
+    }
+    a->given[a->ngiven].option = o;
+    a->given[a->ngiven++].value = NULL;
+    return true;
+}
+
 static bool take_words(sb_args_t *a, int argc, char **argv)
 {
     bool options = true;
@@ -122,8 +136,9 @@ static bool take_words(sb_args_t *a, int argc, char **argv)
                 return false;
             }
         } else if (options && w[0] == '-' && w[1] != '\0') {
-            sb_say_error("unknown option %s", w);
-            return false;
+            if (!take_letter(a, w)) {
+                return false;
+            }
         } else {
             a->operands[a->noperands++] = w;
         }

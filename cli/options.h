@@ -1,7 +1,8 @@
 /*
  * options.h - what a command accepts, told once: the table drives the parser
- * and the help text.  Long options only, `--name value` or `--name=value`,
- * flags without a value, `--` ends the options.  Nothing here prints but help.
+ * and the help text.  Long options, `--name value` or `--name=value`, flags
+ * without a value, `--` ends the options; -f is --follow.  Nothing here prints but
+ * help.
  */
 #ifndef SB_CLI_OPTIONS_H
 #define SB_CLI_OPTIONS_H

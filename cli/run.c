@@ -1,6 +1,6 @@
 /*
- * run.c - `skillbox run`: one synchronous execution.  Closing the connection
- * (Ctrl-C) cancels it.
+ * run.c - `skillbox run`: one execution.  Closing the connection (Ctrl-C) of a synchronous one
+ * cancels it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,11 @@ static const sb_option_t run_options[] = {
     {"file", "[NAME=]PATH", "a file for the script's working folder", true},
     {"download", "DIR", "unpack the artifacts there", false},
     {"force", NULL, "let --download replace files", false},
-    {"json", NULL, "print the server's whole answer", false},
+    {.name = "async", .help = "do not wait: print the execution's id"},
+    {.name = "idempotency-key",
+     .arg = "KEY",
+     .help = "run once, however often the same request comes with this key"},
+    {.name = "json", .help = "print the server's whole answer"},
     {NULL, NULL, NULL, false},
 };
 
@@ -252,6 +256,11 @@ static bool put_timeout(json_t *body, const char *value)
     return json_object_set_new(body, "timeout_ms", json_integer(ms)) == 0;
 }
 
+static bool put_async(json_t *body, const sb_args_t *args)
+{
+    return !sb_args_flag(args, "async") || json_object_set_new(body, "async", json_true()) == 0;
+}
+
 /* Everything but the input. */
 static json_t *request_object(const sb_args_t *args)
 {
@@ -263,7 +272,7 @@ static json_t *request_object(const sb_args_t *args)
         put_string(body, "module", sb_args_get(args, "module")) &&
         put_timeout(body, sb_args_get(args, "timeout")) && put_args(body, args) &&
         put_env(body, args) && put_stdin(body, sb_args_get(args, "stdin")) &&
-        put_files(body, args)) {
+        put_files(body, args) && put_async(body, args)) {
         return body;
     }
     json_decref(body);
@@ -359,6 +368,26 @@ static int use_answer(const sb_args_t *args, const sb_reply_t *reply, const json
     return rc;
 }
 
+/* 202: it was accepted, or a run with the same key is under way. */
+static int use_acceptance(const sb_args_t *args, const sb_reply_t *reply, const json_t *answer)
+{
+    const char *id = json_string_value(json_object_get(answer, "execution_id"));
+    const char *status = json_string_value(json_object_get(answer, "status"));
+
+    if (sb_args_flag(args, "json")) {
+        sb_reply_print(reply);
+        return EXIT_OK;
+    }
+    if (id == NULL || !sb_uuid_parse(id, strlen(id), NULL)) {
+        sb_say_error("the server's answer names no execution");
+        return EXIT_FAILED;
+    }
+    printf("%s\n", id);
+    fflush(stdout);
+    sb_say("%s; its log: skillbox exec logs -f %s", status != NULL ? status : "accepted", id);
+    return EXIT_OK;
+}
+
 static int run_run(const sb_args_t *args)
 {
     sb_call_t call = SB_CALL("POST", "/v1/executions");
@@ -379,10 +408,13 @@ static int run_run(const sb_args_t *args)
     call.body = body.data;
     call.body_len = (int64_t)body.len;
     call.progress = "running";
+    call.idempotency_key = sb_args_get(args, "idempotency-key");
     rc = sb_call_checked(&server, &call, &reply);
     if (rc == EXIT_OK) {
         answer = sb_reply_json(&reply, "output");
-        rc = answer != NULL ? use_answer(args, &reply, answer) : EXIT_FAILED;
+        rc = answer == NULL        ? EXIT_FAILED
+             : reply.status == 202 ? use_acceptance(args, &reply, answer)
+                                   : use_answer(args, &reply, answer);
         json_decref(answer);
     }
     sb_reply_free(&reply);
@@ -394,18 +426,21 @@ const sb_command_t cmd_run = {
     .name = "run",
     .operands = "<skill>",
     .summary = "run a skill and wait for its result",
-    .details = "Runs a skill in the gateway's sandbox and waits.  The skill's output (JSON) goes "
-               "to stdout,\n"
-               "its log and everything else to stderr.  Exit status 0 when the run was a success, "
-               "1 when it\n"
-               "failed, timed out or was cancelled.  Ctrl-C cancels it.",
+    .details =
+        "Runs a skill in the gateway's sandbox and waits.  The skill's output (JSON) goes "
+        "to stdout,\n"
+        "its log and everything else to stderr.  Exit status 0 when the run was a success, "
+        "1 when it\n"
+        "failed, timed out or was cancelled.  Ctrl-C cancels it.  With --async the id of the\n"
+        "execution goes to stdout at once, and Ctrl-C changes nothing.",
     .options = run_options,
     .remote = true,
     .examples =
         "skillbox run data-analysis --input @records.json --download out\n"
         "skillbox run text-summary --input '{\"text\":\"...\"}'\n"
         "skillbox run csv-toolkit --script scripts/check.py --file data.csv --arg data.csv\n"
-        "echo '{\"text\":\"a b\"}' | skillbox run word-counter --input - --json",
+        "echo '{\"text\":\"a b\"}' | skillbox run word-counter --input - --json\n"
+        "skillbox exec logs -f $(skillbox run nightly-report --async)",
     .min_operands = 1,
     .max_operands = 1,
     .run = run_run,

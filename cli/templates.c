@@ -55,6 +55,16 @@ static const char nginx_text[] =
     "            skillbox_max_package  50m;\n"
     "        }\n"
     "    }\n"
+    "\n"
+    "    # where the helper brings results of asynchronous runs\n"
+    "    server {\n"
+    "        listen      \"unix:@dir@/" SB_DONE_NAME "\";\n"
+    "        access_log  off;\n"
+    "\n"
+    "        location / {\n"
+    "            skillbox_internal@completer@;\n"
+    "        }\n"
+    "    }\n"
     "}\n";
 
 static const char helper_text[] = "# Written by `skillbox up`; written anew each time it starts.  "
@@ -62,6 +72,7 @@ static const char helper_text[] = "# Written by `skillbox up`; written anew each
                                   "\n"
                                   "listen: \"@dir@/" SB_SOCKET_NAME "\"\n"
                                   "@users@"
+                                  "completion: \"unix:@dir@/" SB_DONE_NAME "\"\n"
                                   "state_dir: \"@dir@/helper\"\n"
                                   "artifacts: \"@dir@/artifacts\"\n"
                                   "runtimes_dir: \"@dir@/runtimes\"\n";
@@ -102,17 +113,16 @@ void sb_template_nginx(sb_buf_t *out, const sb_layout_t *layout, const sb_instal
                        int port)
 {
     char load[SB_STATE_PATH_MAX + 32] = "", user[SB_USER_MAX + 32] = "", port_text[16];
-    const var_t vars[] = {{"load_module", load},
-                          {"user", user},
-                          {"dir", layout->dir},
-                          {"port", port_text},
-                          {NULL, NULL}};
+    char completer[SB_USER_MAX + 2] = "";
+    const var_t vars[] = {{"load_module", load}, {"user", user},           {"dir", layout->dir},
+                          {"port", port_text},   {"completer", completer}, {NULL, NULL}};
 
     if (install->module[0] != '\0') {
         snprintf(load, sizeof(load), "load_module \"%s\";\n", install->module);
     }
     if (layout->root) {
         snprintf(user, sizeof(user), "user %s;\n", layout->worker.name);
+        snprintf(completer, sizeof(completer), " %s", layout->helper.name);
     }
     snprintf(port_text, sizeof(port_text), "%d", port);
     expand(out, nginx_text, vars);

@@ -148,12 +148,19 @@ static sb_code_t start_helper(const sb_layout_t *l, const sb_install_t *install,
 static sb_code_t start_nginx(const sb_layout_t *l, const sb_install_t *install, sb_state_t *state,
                              sb_err_t *err)
 {
-    char config[SB_STATE_PATH_MAX], log[SB_STATE_PATH_MAX];
+    char config[SB_STATE_PATH_MAX], log[SB_STATE_PATH_MAX], socket_path[SB_STATE_PATH_MAX];
     char *argv[] = {(char *)install->nginx, "-p", (char *)l->dir, "-e", log, "-c", config, NULL};
     sb_code_t code = sb_state_path(l->dir, "nginx.conf", config, err);
 
     if (code == SB_OK) {
         code = sb_state_path(l->dir, "logs/error.log", log, err);
+    }
+    /* nginx does not start over a socket that one left which was killed */
+    if (code == SB_OK) {
+        code = sb_state_path(l->dir, SB_DONE_NAME, socket_path, err);
+    }
+    if (code == SB_OK && unlink(socket_path) != 0 && errno != ENOENT) {
+        code = sb_err_errno(err, errno, "%s", socket_path);
     }
     return code == SB_OK ? sb_proc_spawn(argv, l->dir, log, &state->nginx, err) : code;
 }

@@ -48,8 +48,8 @@
  *           "images":[{"name","lang","status":"ok"|reason}],"running","queued",...}
  *
  * Completion: the helper's HTTP/1.1 POST to the gateway's internal listener (helper.yaml
- * `completion`, nginx `skillbox_internal`), SB_COMPLETION_PATH and the execution's id.  Facts are in
- * the SB_H_* headers; the body is the result, one JSON object as `run` answers it, then the log,
+ * `completion`, nginx `skillbox_internal`), SB_COMPLETION_PATH and the execution's id.  Facts are
+ * in the SB_H_* headers; the body is the result, one JSON object as `run` answers it, then the log,
  * SB_H_LOG_LENGTH bytes.  2xx: it is committed, the helper may forget it; anything else, or no
  * answer: it comes again.  Idempotent by execution id.  A run that lasts is announced by one with
  * SB_H_STATUS "running" and no body; that comes once and may be lost.

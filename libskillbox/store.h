@@ -341,8 +341,8 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *
 sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept,
                                    sb_err_t *err);
 
-/* One that a helper answers for, and that no helper has: it becomes failed with error "interrupted".
- * Any other stays as it is. */
+/* One that a helper answers for, and that no helper has: it becomes failed with error
+ * "interrupted". Any other stays as it is. */
 sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
 
 /* One that has ended; *files (may be NULL): how many its archive holds, the archive is the caller's

@@ -149,7 +149,7 @@ static bool owner_is_gone(const sweeper_t *who, int32_t owner, uint64_t ticks, i
 /* ---- writes ---- */
 
 sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec_value_t *value,
-                       sb_err_t *err)
+                      sb_err_t *err)
 {
     MDB_val k = sb_skey_val(key), val;
     int rc = mdb_get(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, &val);
@@ -158,7 +158,8 @@ sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec
         return SB_ENOTFOUND;
     if (rc != 0)
         return sb_store_fail(b->st, rc, "reading an execution", err);
-    return sb_exec_unpack(&val, value) ? SB_OK : sb_store_corrupt("the record of an execution", err);
+    return sb_exec_unpack(&val, value) ? SB_OK
+                                       : sb_store_corrupt("the record of an execution", err);
 }
 
 /* With its indexes.  skill NULL: as it was. */
@@ -186,9 +187,12 @@ static sb_code_t write_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, c
     sb_exec_element(json, &element);
     if (!sb_buf_ok(&element))
         sb_buf_clear(&element);
-    sb_str_t parts[EXEC_PARTS] = {after.status,        sb_num_part(&nfiles),
-                                  sb_num_part(&created), sb_str_of(element.data, element.len),
-                                  after.skill,         json,
+    sb_str_t parts[EXEC_PARTS] = {after.status,
+                                  sb_num_part(&nfiles),
+                                  sb_num_part(&created),
+                                  sb_str_of(element.data, element.len),
+                                  after.skill,
+                                  json,
                                   logs};
     MDB_val k = sb_skey_val(key);
     int rc =
@@ -207,7 +211,7 @@ static void add_time(sb_buf_t *json, const char *name, int64_t ms)
 }
 
 static sb_code_t put_live(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
-                             const sb_execution_begin_t *e, sb_err_t *err)
+                          const sb_execution_begin_t *e, sb_err_t *err)
 {
     sb_num_t owner = sb_num((uint64_t)e->owner), ticks = sb_num(start_ticks(e->owner));
     sb_str_t live[LIVE_PARTS] = {sb_num_part(&owner), sb_num_part(&ticks)};

@@ -19,8 +19,8 @@
 static const struct {
     const char *status;
     char letter;
-} letters[] = {{"queued", 'q'},  {"running", 'r'}, {"success", 's'},
-               {"failed", 'f'},  {"timeout", 't'}, {"cancelled", 'c'}};
+} letters[] = {{"queued", 'q'}, {"running", 'r'}, {"success", 's'},
+               {"failed", 'f'}, {"timeout", 't'}, {"cancelled", 'c'}};
 
 /* 0: none of them */
 static char letter_of(const char *status, size_t len)

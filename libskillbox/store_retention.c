@@ -81,9 +81,9 @@ static sb_code_t next_tenant(sb_batch_t *b, MDB_txn *txn, sb_retention_t *r, uin
             memcmp(key.mv_data, r->tenant, key.mv_size) == 0)
             rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
     }
-    if (rc == 0 && (!sb_str_copy(sb_str_of(key.mv_data, key.mv_size), r->tenant,
-                                 sizeof(r->tenant)) ||
-                    !sb_num_read(sb_str_of(val.mv_data, val.mv_size), n)))
+    if (rc == 0 &&
+        (!sb_str_copy(sb_str_of(key.mv_data, key.mv_size), r->tenant, sizeof(r->tenant)) ||
+         !sb_num_read(sb_str_of(val.mv_data, val.mv_size), n)))
         rc = MDB_CORRUPTED;
     mdb_cursor_close(cur);
     if (rc == MDB_NOTFOUND) {

@@ -70,6 +70,10 @@ typedef struct {
     ngx_thread_pool_t            *store_pool;
     ngx_thread_pool_t            *work_pool;
     ngx_int_t                     request_id;  /* index of $request_id */
+    ngx_array_t                   artifacts;   /* of ngx_str_t, all folders */
+    time_t                        keep_age;    /* of executions; 0: any */
+    ngx_int_t                     keep_count;  /* of a tenant; 0: any */
+    time_t                        keep_keys;   /* idempotency keys */
 } ngx_http_skillbox_main_conf_t;
 
 
@@ -190,11 +194,22 @@ struct ngx_http_skillbox_ctx_s {
 
 typedef void (*ngx_http_skillbox_call_pt)(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
+typedef void (*ngx_http_skillbox_piece_pt)(ngx_http_skillbox_call_t *call,
+    ngx_uint_t type, const u_char *data, size_t len);
 
 struct ngx_http_skillbox_call_s {
     ngx_http_request_t           *request;     /* who waits for it */
     ngx_http_upstream_conf_t     *conf;
     ngx_http_skillbox_call_pt     done;
+
+    /*
+     * Not NULL: the answer is taken as it comes, the request goes on meanwhile
+     * and may send.  The log is handed to piece() and not kept; so is the body
+     * (STDOUT), which is kept as well.  Neither piece() nor done() may finalize
+     * the request: they are called in the middle of something.
+     */
+    ngx_http_skillbox_piece_pt    piece;
+    void                         *data;
 
     /* what is sent */
     sb_buf_t                      params;      /* name-value pairs */
@@ -254,6 +269,7 @@ typedef struct {
     char                         *module;
     int64_t                       timeout_ms;  /* 0: as the skill says */
     ngx_uint_t                    async;       /* unsigned  async:1; */
+    unsigned char                 hash[SB_SHA256_LEN];  /* of the body */
     sb_buf_t                      data;        /* job JSON, then input JSON */
     size_t                        job_len;
 } ngx_http_skillbox_job_t;
@@ -283,11 +299,13 @@ typedef struct {
     int64_t                       cpu_milli;
 
     ngx_event_t                   begin;        /* record_begin()'s timer */
+    unsigned char                *key;          /* hash of Idempotency-Key */
 
     unsigned                      begun:1;      /* begin was posted */
     unsigned                      ended:1;      /* finish was posted */
     unsigned                      package_sent:1;
     unsigned                      async:1;      /* answered when accepted */
+    unsigned                      key_taken:1;  /* for this execution */
 } ngx_http_skillbox_run_t;
 
 

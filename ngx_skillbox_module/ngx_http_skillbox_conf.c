@@ -167,7 +167,8 @@ ngx_http_skillbox_set_artifacts(ngx_conf_t *cf, ngx_command_t *cmd,
 {
     ngx_http_skillbox_loc_conf_t *slcf = conf;
 
-    ngx_str_t  *value;
+    ngx_str_t                      *value, *folder;
+    ngx_http_skillbox_main_conf_t  *smcf;
 
     if (slcf->artifacts.data) {
         return "is duplicate";
@@ -183,6 +184,17 @@ ngx_http_skillbox_set_artifacts(ngx_conf_t *cf, ngx_command_t *cmd,
     if (ngx_conf_full_name(cf->cycle, &slcf->artifacts, 0) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
+
+    /* for the sweep, which belongs to no location */
+
+    smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_skillbox_module);
+
+    folder = ngx_array_push(&smcf->artifacts);
+    if (folder == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *folder = slcf->artifacts;
 
     return NGX_CONF_OK;
 }

@@ -95,6 +95,11 @@ ngx_http_skillbox_execute(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
 
     run->async = ngx_http_skillbox_async_preferred(r);
 
+    rc = ngx_http_skillbox_idempotency_key(r, run);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     ctx->data = run;
     ctx->abandon = ngx_http_skillbox_run_abandon;
 
@@ -316,7 +321,17 @@ ngx_http_skillbox_parse_done(ngx_http_request_t *r,
         rc = ngx_http_skillbox_resolve(r, ctx, run);
 
         if (rc == NGX_OK) {
-            rc = ngx_http_skillbox_hand_over(r, ctx, run);
+            sb_uuid7(run->id);
+            run->created_ms = sb_time_now_ms();
+            ctx->execution.data = (u_char *) run->id;
+            ctx->execution.len = SB_UUID_LEN;
+
+            rc = run->key ? ngx_http_skillbox_idempotency_take(r, ctx, run)
+                          : NGX_DECLINED;
+        }
+
+        if (rc == NGX_DECLINED) {
+            rc = ngx_http_skillbox_execute_run(r, ctx, run);
         }
     }
 
@@ -513,6 +528,18 @@ ngx_http_skillbox_run_string(ngx_http_request_t *r, json_t *value,
 }
 
 
+ngx_int_t
+ngx_http_skillbox_execute_run(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_skillbox_hand_over(r, ctx, run);
+
+    return rc == NGX_OK ? rc : ngx_http_skillbox_run_failed(r, ctx, run, rc);
+}
+
+
 static ngx_int_t
 ngx_http_skillbox_hand_over(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run)
@@ -532,13 +559,6 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
         { SB_P_IMAGE, &run->image },
         { SB_P_TARGET, &run->target },
     };
-
-    if (run->created_ms == 0) {
-        sb_uuid7(run->id);
-        run->created_ms = sb_time_now_ms();
-        ctx->execution.data = (u_char *) run->id;
-        ctx->execution.len = SB_UUID_LEN;
-    }
 
     call = ngx_http_skillbox_call_create(r, ctx, run->async ? SB_OP_SUBMIT
                                                             : SB_OP_RUN);
@@ -609,6 +629,14 @@ ngx_http_skillbox_run_done(ngx_http_request_t *r,
         rc = ngx_http_skillbox_send_package(r, ctx, run);
 
     } else {
+
+        if (run->async && (call->rc != NGX_OK || call->status == 0)) {
+
+            /* it may have been accepted: its key stays with it */
+
+            run->key_taken = 0;
+        }
+
         rc = ngx_http_skillbox_call_error(r, call);
     }
 
@@ -628,6 +656,8 @@ ngx_http_skillbox_run_failed(ngx_http_request_t *r,
     ngx_http_skillbox_error_t  *e;
 
     static const char  internal[] = "An internal error occurred.";
+
+    ngx_http_skillbox_idempotency_release(ctx, run);
 
     e = &ctx->error;
 

@@ -37,8 +37,6 @@ static ngx_int_t ngx_http_skillbox_execution_send(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 static void ngx_http_skillbox_execution_asked(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
-static ngx_uint_t ngx_http_skillbox_nobody_has_it(ngx_http_request_t *r,
-    ngx_http_skillbox_call_t *call);
 static ngx_int_t ngx_http_skillbox_execution_lost(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 static sb_code_t ngx_http_skillbox_lost_apply(ngx_http_skillbox_op_t *op,
@@ -49,8 +47,6 @@ static void ngx_http_skillbox_change_free(ngx_http_skillbox_op_t *op);
 
 static ngx_int_t ngx_http_skillbox_list_query(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, sb_execution_query_t *q);
-static ngx_int_t ngx_http_skillbox_list_arg(ngx_http_request_t *r,
-    const char *name, ngx_str_t *value);
 static ngx_int_t ngx_http_skillbox_list_link(ngx_http_request_t *r,
     sb_execution_query_t *q, const char *next);
 
@@ -88,7 +84,12 @@ ngx_http_skillbox_execution_find(ngx_http_request_t *r,
                                        "There is no such execution.");
     }
 
-    ctx->execution.data = ngx_pnalloc(r->pool, SB_UUID_LEN + 1);
+    /* those who follow come again and again */
+
+    if (ctx->execution.data == NULL) {
+        ctx->execution.data = ngx_pnalloc(r->pool, SB_UUID_LEN + 1);
+    }
+
     if (ctx->execution.data == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -106,6 +107,12 @@ ngx_http_skillbox_execution_find(ngx_http_request_t *r,
         != SB_OK)
     {
         return ngx_http_skillbox_error_sb(r, &err, "reading an execution");
+    }
+
+    if (ctx->status.data
+        && ngx_strcmp(ctx->status.data, e->status.data) == 0)
+    {
+        return NGX_OK;
     }
 
     ctx->status = ngx_http_skillbox_copy(r->pool, e->status.data,
@@ -308,7 +315,7 @@ ngx_http_skillbox_execution_asked(ngx_http_request_t *r,
  * reached now may have it in its spool.
  */
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_skillbox_nobody_has_it(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call)
 {
@@ -363,6 +370,23 @@ ngx_http_skillbox_execution_lost(ngx_http_request_t *r,
     }
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_skillbox_execution_forget(ngx_http_skillbox_ctx_t *ctx)
+{
+    ngx_http_skillbox_change_t  *c;
+
+    c = ngx_http_skillbox_change_create(ctx);
+
+    if (c) {
+        c->op.apply = ngx_http_skillbox_lost_apply;
+
+        if (ngx_http_skillbox_store_post(&c->op, NULL, NULL) != NGX_OK) {
+            free(c);
+        }
+    }
 }
 
 
@@ -528,7 +552,7 @@ ngx_http_skillbox_list_query(ngx_http_request_t *r,
 
 /* a copy with a NUL behind it, decoded; empty when it is not there */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_skillbox_list_arg(ngx_http_request_t *r, const char *name,
     ngx_str_t *value)
 {
@@ -596,13 +620,17 @@ ngx_http_skillbox_list_link(ngx_http_request_t *r, sb_execution_query_t *q,
 }
 
 
-/* a live one is cancelled, one that has ended is removed */
+/*
+ * A live one is cancelled, one that has ended is removed; "cancel=1" says that
+ * only the former is meant.
+ */
 
 ngx_int_t
 ngx_http_skillbox_execution_delete(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
     ngx_int_t                    rc;
+    ngx_str_t                    cancel;
     sb_execution_t               e;
     ngx_http_skillbox_change_t  *c;
 
@@ -613,6 +641,16 @@ ngx_http_skillbox_execution_delete(ngx_http_request_t *r,
 
     if (!ngx_http_skillbox_execution_ended(&e)) {
         return ngx_http_skillbox_execution_cancel(r, ctx);
+    }
+
+    if (ngx_http_skillbox_list_arg(r, "cancel", &cancel) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (cancel.len && !(cancel.len == 1 && cancel.data[0] == '0')) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_CONFLICT,
+                                       "The execution has ended: %s.",
+                                       ctx->status.data);
     }
 
     c = ngx_http_skillbox_change_create(ctx);

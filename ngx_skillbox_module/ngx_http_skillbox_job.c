@@ -61,6 +61,7 @@ ngx_http_skillbox_job_parse(const char *text, size_t len,
     ngx_http_skillbox_slice_t   input;
 
     memset(job, 0, sizeof(ngx_http_skillbox_job_t));
+    sb_sha256(text, len, job->hash);
     sb_buf_init(&job->data, NGX_HTTP_SKILLBOX_JOB_MAX);
 
     /* integers as reals: they may be of any length, only timeout_ms is read */

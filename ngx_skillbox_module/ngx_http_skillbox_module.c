@@ -56,6 +56,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       0,
       NULL },
 
+    { ngx_string("skillbox_retention"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
+      ngx_http_skillbox_set_retention,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("skillbox"),
       NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
       ngx_conf_set_flag_slot,
@@ -339,6 +346,15 @@ ngx_http_skillbox_create_main_conf(ngx_conf_t *cf)
     }
 
     smcf->request_id = NGX_CONF_UNSET;
+    smcf->keep_age = NGX_CONF_UNSET;
+    smcf->keep_count = NGX_CONF_UNSET;
+    smcf->keep_keys = NGX_CONF_UNSET;
+
+    if (ngx_array_init(&smcf->artifacts, cf->pool, 1, sizeof(ngx_str_t))
+        != NGX_OK)
+    {
+        return NULL;
+    }
 
     return smcf;
 }
@@ -357,6 +373,10 @@ ngx_http_skillbox_init_main_conf(ngx_conf_t *cf, void *conf)
     if (smcf->request_id == NGX_ERROR) {
         return NGX_CONF_ERROR;
     }
+
+    ngx_conf_init_value(smcf->keep_age, 30 * 24 * 3600);
+    ngx_conf_init_value(smcf->keep_count, 100000);
+    ngx_conf_init_value(smcf->keep_keys, 24 * 3600);
 
     /* the http level is nobody's child, hence is never merged itself */
 
@@ -648,6 +668,8 @@ ngx_http_skillbox_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    ngx_http_skillbox_retention_init(cycle, smcf);
+
     return ngx_http_skillbox_store_init(cycle, smcf);
 }
 
@@ -656,4 +678,5 @@ static void
 ngx_http_skillbox_exit_process(ngx_cycle_t *cycle)
 {
     ngx_http_skillbox_store_exit(cycle);
+    ngx_http_skillbox_retention_exit();
 }

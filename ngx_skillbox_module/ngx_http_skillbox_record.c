@@ -74,7 +74,7 @@ ngx_http_skillbox_record_begin(ngx_http_request_t *r,
     ngx_pool_cleanup_t         *cln;
     ngx_http_skillbox_begin_t  *b;
 
-    if (run->begin.data) {
+    if (run->begin.data || run->begun) {
         return NGX_OK;                          /* handed over again */
     }
 

@@ -87,6 +87,9 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/executions/*/logs", 0, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_logs } } },
 
+    { "/v1/executions/*/events", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_execution_events } } },
+
     /* public: the signature is the permission */
 
     { "/v1/executions/*/files.tar.gz", 1, "GET, HEAD",

@@ -68,7 +68,8 @@ ngx_http_skillbox_call_start(ngx_http_skillbox_call_t *call,
 
     if (ngx_http_subrequest(r, &uri, NULL, &sr, ps,
                             NGX_HTTP_SUBREQUEST_IN_MEMORY
-                            |NGX_HTTP_SUBREQUEST_WAITED)
+                            |(call->piece ? NGX_HTTP_SUBREQUEST_BACKGROUND
+                                          : NGX_HTTP_SUBREQUEST_WAITED))
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -87,7 +88,9 @@ ngx_http_skillbox_call_start(ngx_http_skillbox_call_t *call,
     sr->method = call->safe ? NGX_HTTP_GET : NGX_HTTP_POST;
     ngx_http_set_ctx(sr, call, ngx_http_skillbox_module);
 
-    r->write_event_handler = ngx_http_request_empty_handler;
+    if (call->piece == NULL) {
+        r->write_event_handler = ngx_http_request_empty_handler;
+    }
 
     return NGX_OK;
 }
@@ -155,6 +158,11 @@ ngx_http_skillbox_call_finished(ngx_http_request_t *sr, void *data,
 
     if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
         call->rc = rc;
+    }
+
+    if (call->piece) {
+        call->done(r, call);
+        return NGX_OK;
     }
 
     r->write_event_handler = ngx_http_skillbox_call_resume;
@@ -423,6 +431,10 @@ ngx_http_skillbox_process_data(ngx_http_request_t *sr,
     case SB_FCGI_STDOUT:
         sb_buf_add(&call->out, data, len);
 
+        if (call->piece) {
+            call->piece(call, SB_FCGI_STDOUT, data, len);
+        }
+
         if (sb_buf_ok(&call->out)) {
             return NGX_AGAIN;
         }
@@ -433,6 +445,12 @@ ngx_http_skillbox_process_data(ngx_http_request_t *sr,
         return NGX_HTTP_UPSTREAM_INVALID_HEADER;
 
     case SB_FCGI_STDERR:
+
+        if (call->piece) {
+            call->piece(call, SB_FCGI_STDERR, data, len);
+            return NGX_AGAIN;
+        }
+
         sb_buf_add(&call->log, data,
                    ngx_min(len, NGX_HTTP_SKILLBOX_LOG_MAX - call->log.len));
 

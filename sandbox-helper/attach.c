@@ -17,6 +17,7 @@ struct attach_s {
     connection_t *conn;
     request_t req;
     uint64_t skip; /* bytes of the log to come that are left out */
+    bool submit;   /* waits for the spool instead */
 };
 
 static void on_complete(void *owner, uint64_t stdin_len);
@@ -96,6 +97,15 @@ static const char *state_of(const job_t *job)
     }
 }
 
+static void join(attach_t *a, job_t *job)
+{
+    a->job = job;
+    a->next = job->attached;
+    if (a->next != NULL)
+        a->next->prev = a;
+    job->attached = a;
+}
+
 static void on_complete(void *owner, uint64_t stdin_len)
 {
     attach_t *a = owner;
@@ -123,27 +133,68 @@ static void on_complete(void *owner, uint64_t stdin_len)
         end(a, NULL);
         return;
     }
-    a->job = job;
-    a->next = job->attached;
-    if (a->next != NULL)
-        a->next->prev = a;
-    job->attached = a;
+    join(a, job);
+}
+
+static void on_submit_complete(void *owner, uint64_t stdin_len)
+{
+    (void)owner;
+    (void)stdin_len; /* the first one's counts */
+}
+
+static const connection_owner_t submit_ops = {.complete = on_submit_complete, .gone = on_gone};
+
+void attach_submit(job_t *job, connection_t *conn)
+{
+    attach_t *a = calloc(1, sizeof *a);
+
+    if (a == NULL) {
+        connection_refuse(conn, 503, "overloaded", "The sandbox helper is out of memory.");
+        return;
+    }
+    a->conn = conn;
+    a->submit = true;
+    join(a, job);
+    connection_set_owner(conn, &submit_ops, a);
+}
+
+void attach_accepted(job_t *job)
+{
+    for (attach_t *a = job->attached, *next; a != NULL; a = next) {
+        next = a->next;
+        if (!a->submit)
+            continue;
+        connection_answer(a->conn, 202, "", SUBMITTED, sizeof SUBMITTED - 1);
+        attach_free(a);
+    }
 }
 
 void attach_log(job_t *job, const char *data, size_t len)
 {
-    for (attach_t *a = job->attached; a != NULL; a = a->next)
-        send_log(a, data, len);
+    for (attach_t *a = job->attached; a != NULL; a = a->next) {
+        if (!a->submit)
+            send_log(a, data, len);
+    }
 }
 
 void attach_state(job_t *job)
 {
-    for (attach_t *a = job->attached; a != NULL; a = a->next)
-        say(a, state_of(job));
+    for (attach_t *a = job->attached; a != NULL; a = a->next) {
+        if (!a->submit)
+            say(a, state_of(job));
+    }
 }
 
 void attach_end(job_t *job)
 {
-    while (job->attached != NULL)
-        end(job->attached, "ended");
+    while (job->attached != NULL) {
+        attach_t *a = job->attached;
+
+        if (!a->submit) {
+            end(a, "ended");
+            continue;
+        }
+        connection_refuse(a->conn, 503, "overloaded", "The execution could not be submitted.");
+        attach_free(a);
+    }
 }

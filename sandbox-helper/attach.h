@@ -18,6 +18,14 @@ typedef struct attach_s attach_t;
 
 void attach_accept(struct helper_s *h, connection_t *conn, const request_t *request);
 
+/*
+ * A submit of a run that is just being submitted: answered as that is, when it is.  The others of
+ * this file leave it alone but for the end.
+ */
+void attach_submit(struct job_s *job, connection_t *conn);
+/* The run is in the spool. */
+void attach_accepted(struct job_s *job);
+
 /* The next piece of the run's log; what lies before a follower's offset is left out for it. */
 void attach_log(struct job_s *job, const char *data, size_t len);
 /* The run has entered another state. */

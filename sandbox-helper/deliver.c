@@ -176,7 +176,8 @@ static void refused(deliver_slot_t *s, const char *why)
     if (item->facts != NULL) {
         item_remove(d, item);
     } else {
-        if (item->backoff_ms == BACKOFF_MIN && log_begin(LOG_WARN, "the gateway refused a result")) {
+        if (item->backoff_ms == BACKOFF_MIN &&
+            log_begin(LOG_WARN, "the gateway refused a result")) {
             log_str("execution", item->id);
             log_str("answer", why);
             log_end();
@@ -251,8 +252,8 @@ static int send_body(deliver_slot_t *s)
     while (s->body_at < s->body_len) {
         uint64_t left = s->body_len - s->body_at;
         off_t at = (off_t)s->body_at;
-        ssize_t n = sendfile(s->source.fd, s->file, &at,
-                             left < SENDFILE_MAX ? (size_t)left : SENDFILE_MAX);
+        ssize_t n =
+            sendfile(s->source.fd, s->file, &at, left < SENDFILE_MAX ? (size_t)left : SENDFILE_MAX);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -270,8 +271,7 @@ static int send_body(deliver_slot_t *s)
 static int send_all(deliver_slot_t *s)
 {
     while (s->sent < s->head.len) {
-        ssize_t n =
-            send(s->source.fd, s->head.data + s->sent, s->head.len - s->sent, MSG_NOSIGNAL);
+        ssize_t n = send(s->source.fd, s->head.data + s->sent, s->head.len - s->sent, MSG_NOSIGNAL);
 
         if (n < 0 && errno == EINTR)
             continue;

@@ -195,13 +195,13 @@ job_t *job_find(helper_t *h, const char *execution)
     return NULL;
 }
 
-/* One that came before, by a gateway that did not hear the answer. */
+/* One that came before, by a gateway that did not hear the answer, or just now, by another. */
 static bool submitted_before(helper_t *h, connection_t *conn, const request_t *request)
 {
-    const job_t *job = job_find(h, request->execution);
+    job_t *job = job_find(h, request->execution);
 
     if (job != NULL && !job->accepted) {
-        connection_refuse(conn, 503, "overloaded", "The execution is just being submitted.");
+        attach_submit(job, conn);
         return true;
     }
     if (job == NULL && !deliver_has(&h->deliver, request->execution))

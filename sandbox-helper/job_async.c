@@ -113,6 +113,7 @@ static void on_journaled(syncer_request_t *r, int errnum)
     if (job->conn != NULL)
         connection_answer(job->conn, 202, "", SUBMITTED, sizeof SUBMITTED - 1);
     job->conn = NULL;
+    attach_accepted(job);
     job_wait(job);
 }
 
@@ -327,8 +328,8 @@ void job_end_without_run(job_t *job, const char *status, const char *error)
         char headers[256];
 
         snprintf(headers, sizeof headers,
-                 SB_H_STATUS ": %s\r\n" SB_H_FILES ": 0\r\n" SB_H_QUEUE_USEC
-                             ": 0\r\n" SB_H_RUN_USEC ": 0\r\n",
+                 SB_H_STATUS ": %s\r\n" SB_H_FILES ": 0\r\n" SB_H_QUEUE_USEC ": 0\r\n" SB_H_RUN_USEC
+                             ": 0\r\n",
                  status);
         connection_answer(conn, 200, headers, job->result.data, job->result.len);
     } else if (conn != NULL) {
@@ -362,7 +363,8 @@ static void cancel_now(job_t *job)
 
 void job_cancel(helper_t *h, connection_t *conn, const request_t *request)
 {
-    static const char cancelled[] = "{\"status\":\"cancelled\"}", ended[] = "{\"status\":\"ended\"}";
+    static const char cancelled[] = "{\"status\":\"cancelled\"}",
+                      ended[] = "{\"status\":\"ended\"}";
     job_t *job = job_find(h, request->execution);
 
     if (job != NULL && strcmp(job->req.tenant, request->tenant) != 0)
@@ -376,8 +378,8 @@ void job_cancel(helper_t *h, connection_t *conn, const request_t *request)
         connection_refuse(conn, 503, "overloaded", "The execution is just being submitted.");
         return;
     }
-    bool live = job != NULL && (job->state == JOB_WAITING || job->state == JOB_SETUP ||
-                                job->state == JOB_RUNNING);
+    bool live = job != NULL &&
+                (job->state == JOB_WAITING || job->state == JOB_SETUP || job->state == JOB_RUNNING);
     if (live)
         cancel_now(job);
     if (live)

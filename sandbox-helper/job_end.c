@@ -172,7 +172,7 @@ static void answer(job_t *job)
                            (uint32_t)(signum != 0 ? 128 + signum : job_exit_code(job)));
     SB_FAULT_POINT("run answered");
     log_run(job, job_status_name(job)); /* the gateway need not wait for it */
-    job->answer_fd = -1;            /* the connection's now */
+    job->answer_fd = -1;                /* the connection's now */
     job->conn = NULL;
     job_free(job);
 }

@@ -13,8 +13,8 @@
 typedef enum {
     JOB_RECEIVING,  /* STDIN is on its way */
     JOB_JOURNALING, /* submitted: on its way to the disk */
-    JOB_WAITING,   /* queued */
-    JOB_SETUP,     /* asked for; nothing of the script runs yet */
+    JOB_WAITING,    /* queued */
+    JOB_SETUP,      /* asked for; nothing of the script runs yet */
     JOB_RUNNING,
     JOB_ENDING, /* the script has ended or was killed; the sandbox is not dead yet */
     JOB_COLLECTING,
@@ -36,7 +36,7 @@ struct job_s {
     start_t start;
     int starts; /* how often it was asked for */
     uint64_t job_len, input_len;
-    uint64_t held; /* of them in memory while it waits */
+    uint64_t held;      /* of them in memory while it waits */
     loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
 
     stage_child_t child;
@@ -68,15 +68,15 @@ struct job_s {
 
     /* ---- submitted ones ---- */
     bool async;
-    bool accepted;         /* in the spool: the gateway is owed a result */
-    bool unstarted;        /* its file in the spool is <id>.job, not <id>.run */
-    bool cancel_asked;     /* by the gateway, for any job */
-    sb_buf_t params;       /* until it is in the spool */
+    bool accepted;          /* in the spool: the gateway is owed a result */
+    bool unstarted;         /* its file in the spool is <id>.job, not <id>.run */
+    bool cancel_asked;      /* by the gateway, for any job */
+    sb_buf_t params;        /* until it is in the spool */
     syncer_request_t *sync; /* under way; its ctx is the job, or NULL when that has gone */
     loop_timer_t announce;
-    sb_buf_t result;       /* instead of answer_fd, when nothing was collected */
+    sb_buf_t result; /* instead of answer_fd, when nothing was collected */
     const char *end_status;
-    attach_t *attached;    /* who follows the log */
+    attach_t *attached; /* who follows the log */
 };
 
 /* ---- job.c ---- */
@@ -91,10 +91,10 @@ void job_free_run(job_t *job); /* the sandbox and its place; the result stays */
 void job_wait(job_t *job);
 
 /* ---- job_async.c ---- */
-void job_journal(job_t *job);      /* STDIN is there */
+void job_journal(job_t *job); /* STDIN is there */
 /* Its turn has come: STDIN from the spool to job_fd. */
 sb_code_t job_unspool(job_t *job, sb_err_t *err);
-void job_announce(job_t *job);     /* it runs */
+void job_announce(job_t *job); /* it runs */
 /* The end: answer_fd or result, log and archive to the spool, then job_free(). */
 void job_spool(job_t *job, const char *status);
 /* The end without a run's result: the JSON that says so, to the gateway or to the spool. */
@@ -113,7 +113,7 @@ sb_code_t job_prepare_result(job_t *job, sb_err_t *err);
 void job_drop_archive(job_t *job); /* unless an answer promises it */
 const char *job_status_name(const job_t *job);
 int job_exit_code(const job_t *job); /* -1: none */
-void job_dead(job_t *job);         /* the sandbox is dead: collect, or refuse */
-void job_refuse(job_t *job);       /* answers fail_*, then frees the job */
+void job_dead(job_t *job);           /* the sandbox is dead: collect, or refuse */
+void job_refuse(job_t *job);         /* answers fail_*, then frees the job */
 
 #endif

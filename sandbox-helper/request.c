@@ -318,8 +318,8 @@ sb_code_t request_identify(const void *params, size_t len, request_t *r)
         rc = take_execution(&values[P_EXECUTION], r->execution, NULL);
     if (rc == SB_OK)
         rc = take_number(values, P_CREATED, 0, TIME_MAX_MS, &r->created_ms, NULL);
-    if (rc != SB_OK || !sb_name_valid(skill->data, skill->len) ||
-        version->len > SB_VERSION_MAX || !sb_semver_valid(version->data, version->len))
+    if (rc != SB_OK || !sb_name_valid(skill->data, skill->len) || version->len > SB_VERSION_MAX ||
+        !sb_semver_valid(version->data, version->len))
         return SB_EINVAL;
     copy(r->skill, skill);
     copy(r->version, version);

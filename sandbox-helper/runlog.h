@@ -2,8 +2,8 @@
  * runlog.h - what a run prints, kept within fixed bounds whatever it prints.
  *
  * The log is stdout and stderr merged as they arrive: its first SB_LOG_MAX / 2
- * bytes are handed on at once (and kept, for whoever comes later), after that a ring keeps the last SB_LOG_MAX / 2.
- * Beside it a second ring keeps the end of stdout alone, where the SkillLite
+ * bytes are handed on at once (and kept, for whoever comes later), after that a ring keeps the last
+ * SB_LOG_MAX / 2. Beside it a second ring keeps the end of stdout alone, where the SkillLite
  * dialect leaves its result.  The bytes are never looked at.
  */
 #ifndef SB_RUNLOG_H

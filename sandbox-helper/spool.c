@@ -77,8 +77,7 @@ int spool_add_file(int fd, int from, uint64_t len)
     while (at < len) {
         size_t want = len - at < sizeof chunk ? (size_t)(len - at) : sizeof chunk;
 
-        if (sys_pread_all(from, chunk, want, (off_t)at) != 0 ||
-            sys_write_all(fd, chunk, want) != 0)
+        if (sys_pread_all(from, chunk, want, (off_t)at) != 0 || sys_write_all(fd, chunk, want) != 0)
             return -1;
         at += want;
     }

@@ -20,7 +20,7 @@
 /* A request, in its owner's memory until done() was called or the syncer closed. */
 typedef struct syncer_request_s {
     struct syncer_request_s *next;
-    int fd;                        /* a duplicate; -1: the folder alone */
+    int fd; /* a duplicate; -1: the folder alone */
     void (*done)(struct syncer_request_s *r, int errnum);
     void *ctx;
 } syncer_request_t;

@@ -798,3 +798,67 @@ def test_the_walk_through_in_the_readme_works_line_by_line(state):
                      "summary.txt", '"execution_id":"', '"error":"not_found"', "2,Bob"):
         assert expected in result.stdout + result.stderr, expected
     assert belongs_to(state) == []
+
+
+# ---- executions ----
+
+@pytest.fixture
+def jobs(gateway):
+    from harness.packages import skill
+    gateway.push(skill("cli-quick", "print('hello')"))
+    gateway.push(skill("cli-sleep", "import time; print('started', flush=True); time.sleep(300)"))
+    return gateway
+
+
+def test_an_asynchronous_run_is_followed_listed_cancelled_and_deleted(at, jobs):
+    out = works(at("run", "cli-sleep", "--async"))
+    execution = out.stdout.strip()
+    assert re.fullmatch(r"[0-9a-f-]{36}", execution) and "exec logs -f" in out.stderr
+    follower = subprocess.Popen([SKILLBOX, "exec", "logs", "-f", execution], stdout=subprocess.PIPE, text=True,
+                                env={"SKILLBOX_SERVER_URL": jobs.url, "SKILLBOX_API_KEY": jobs.key})
+    assert follower.stdout.readline() == "started\n"
+    listed = works(at("exec", "list", "--status", "running", "--skill", "cli-sleep")).stdout
+    assert execution in listed and "cli-sleep" in listed
+    assert json.loads(works(at("exec", "get", execution)).stdout)["status"] == "running"
+    fails(at("exec", "delete", execution), 6, "live")
+    assert follower.wait(20) == 0 and follower.stdout.read() == ""
+    jobs.until(execution)
+    fails(at("exec", "cancel", execution), 6, "has ended: cancelled")
+    works(at("exec", "delete", execution))
+    fails(at("exec", "get", execution), 3, "no such execution")
+
+
+def test_cancel_ends_a_run_and_keeps_its_record(at, jobs):
+    execution = works(at("run", "cli-sleep", "--async")).stdout.strip()
+    works(at("exec", "cancel", execution))
+    assert jobs.until(execution)["status"] == "cancelled"
+
+
+def test_a_long_list_says_how_to_go_on(at, jobs):
+    for _ in range(3):
+        works(at("run", "cli-quick", "--idempotency-key", f"cli-{_}"))
+    out = works(at("exec", "list", "--skill", "cli-quick", "--limit", "2", "--json"))
+    assert len(json.loads(out.stdout)) == 2
+    cursor = re.search(r"--cursor ([0-9a-f-]{36})", out.stderr).group(1)
+    rest = works(at("exec", "list", "--skill", "cli-quick", "--cursor", cursor, "--output", "json"))
+    assert len(json.loads(rest.stdout)) == 1 and "cursor" not in rest.stderr
+    again = works(at("run", "cli-quick", "--idempotency-key", "cli-0", "--json"))
+    assert json.loads(again.stdout)["execution_id"] == json.loads(rest.stdout)[0]["execution_id"]
+    fails(at("exec", "list", "--status", "done"), 1, "status")
+    fails(at("exec", "logs", "nonsense"), 2, "not the id")
+    fails(at("exec", "list", "-f"), 2, "unknown option -f")
+
+
+def test_a_gateway_of_up_takes_asynchronous_runs_and_survives_kill(state):
+    works(cli("up", "--state", state, *up_options()))
+    works(cli("skill", "push", SKILLS / "word-counter", "--state", state))
+    for _ in range(2):
+        out = works(cli("run", "word-counter", "--async", "--input", '{"text": "a b"}', "--state", state))
+        execution = out.stdout.strip()
+        works(cli("exec", "logs", "-f", execution, "--state", state))
+        record = json.loads(works(cli("exec", "get", execution, "--state", state)).stdout)
+        assert record["status"] == "success"
+        for pid in pids(state):
+            os.killpg(pid, signal.SIGKILL)
+        wait_gone(state)
+        works(cli("up", "--state", state, *up_options()))

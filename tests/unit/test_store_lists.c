@@ -38,8 +38,9 @@ static void finish(fixture_t *f, const char *tenant, unsigned n, const char *ski
                                .id = id_of(n),
                                .skill = skill,
                                .status = status,
-                               .result = "{\"status\":\"x\",\"output\":{\"a\":\"},{\\\"\"},\"error\":"
-                                         "null,\"files_list\":[\"a\"]}",
+                               .result =
+                                   "{\"status\":\"x\",\"output\":{\"a\":\"},{\\\"\"},\"error\":"
+                                   "null,\"files_list\":[\"a\"]}",
                                .logs = "log",
                                .logs_len = 3,
                                .files = files,

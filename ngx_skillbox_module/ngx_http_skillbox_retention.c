@@ -1,0 +1,398 @@
+
+/*
+ * What is removed because it is old or too much: executions with their logs and
+ * archives, idempotency keys, archives that belong to no execution.
+ *
+ * One worker does it, in steps of the store's thread that hold the writer's lock
+ * for some milliseconds and leave room for others between them; reads are not
+ * held up at all.  A step first removes the files whose records the last one
+ * removed: by then that is committed.  A crash between the two leaves archives
+ * nobody knows of; each step looks through one of the 256 folders for such.
+ */
+
+
+#include "ngx_http_skillbox_async.h"
+
+#include <dirent.h>
+
+
+#define NGX_HTTP_SKILLBOX_STEP_MAX     200      /* records of a step */
+#define NGX_HTTP_SKILLBOX_STEP_TENANTS 50       /* without anything to go */
+#define NGX_HTTP_SKILLBOX_STEP_KEYS    1000
+#define NGX_HTTP_SKILLBOX_STEP_FILES   2000     /* looked at */
+#define NGX_HTTP_SKILLBOX_STEP_SOON    100      /* ms, when there is more */
+#define NGX_HTTP_SKILLBOX_STEP_LATER   60000
+#define NGX_HTTP_SKILLBOX_STEP_FIRST   1000
+#define NGX_HTTP_SKILLBOX_ORPHAN_AGE   3600     /* s: its record may be under
+                                                   way */
+#define NGX_HTTP_SKILLBOX_SHARDS       256
+
+
+typedef struct {
+    ngx_http_skillbox_op_t          op;
+    sb_retention_t                  retention;
+    sb_buf_t                        found;      /* ids in the folder */
+    sb_buf_t                        gone;       /* ids whose files can go */
+    ngx_uint_t                      shard;
+    ngx_http_skillbox_main_conf_t  *conf;
+    ngx_event_t                     timer;
+    ngx_msec_t                      later;      /* between two rounds */
+    ngx_uint_t                      busy;       /* a step is under way */
+} ngx_http_skillbox_retention_t;
+
+
+static void ngx_http_skillbox_retention_handler(ngx_event_t *ev);
+static void ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op);
+static void ngx_http_skillbox_retention_unlink(
+    ngx_http_skillbox_retention_t *s, const char *id);
+static void ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
+    ngx_str_t *folder);
+static sb_code_t ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
+    sb_batch_t *batch, sb_err_t *err);
+static void ngx_http_skillbox_retention_done(ngx_http_skillbox_op_t *op);
+
+
+/* a worker's own */
+
+static ngx_http_skillbox_retention_t  ngx_http_skillbox_retention;
+
+static ngx_connection_t  ngx_http_skillbox_retention_dumb;
+
+
+/* skillbox_retention [age=time] [count=number] [keys=time]; "off": for ever */
+
+char *
+ngx_http_skillbox_set_retention(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_skillbox_main_conf_t *smcf = conf;
+
+    ngx_int_t    n;
+    ngx_str_t   *value, s;
+    ngx_uint_t   i, k;
+
+    static const ngx_str_t  names[] = {
+        ngx_string("age="),
+        ngx_string("count="),
+        ngx_string("keys="),
+    };
+
+    if (smcf->keep_age != NGX_CONF_UNSET || smcf->keep_count != NGX_CONF_UNSET
+        || smcf->keep_keys != NGX_CONF_UNSET)
+    {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        for (k = 0; k < sizeof(names) / sizeof(names[0]); k++) {
+
+            if (value[i].len > names[k].len
+                && ngx_strncmp(value[i].data, names[k].data, names[k].len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (k == sizeof(names) / sizeof(names[0])) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        s.data = value[i].data + names[k].len;
+        s.len = value[i].len - names[k].len;
+
+        if (k != 2 && s.len == 3 && ngx_strncmp(s.data, "off", 3) == 0) {
+            n = 0;
+
+        } else {
+            n = (k == 1) ? ngx_atoi(s.data, s.len) : ngx_parse_time(&s, 1);
+
+            if (n == NGX_ERROR || n == 0) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid value in \"%V\"", &value[i]);
+                return NGX_CONF_ERROR;
+            }
+        }
+
+        switch (k) {
+
+        case 0:
+            smcf->keep_age = n;
+            break;
+
+        case 1:
+            smcf->keep_count = n;
+            break;
+
+        default:
+            smcf->keep_keys = n;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+void
+ngx_http_skillbox_retention_init(ngx_cycle_t *cycle,
+    ngx_http_skillbox_main_conf_t *smcf)
+{
+    ngx_http_skillbox_retention_t  *s;
+
+    s = &ngx_http_skillbox_retention;
+
+    ngx_memzero(s, sizeof(ngx_http_skillbox_retention_t));
+
+    if (ngx_worker != 0) {
+        return;
+    }
+
+    ngx_http_skillbox_retention_dumb.fd = (ngx_socket_t) -1;
+
+    s->conf = smcf;
+    s->later = NGX_HTTP_SKILLBOX_STEP_LATER;
+
+    if (smcf->keep_age) {
+        s->later = ngx_min(s->later, (ngx_msec_t) smcf->keep_age * 1000);
+    }
+
+    s->later = ngx_min(s->later, (ngx_msec_t) smcf->keep_keys * 1000);
+    s->op.prepare = ngx_http_skillbox_retention_prepare;
+    s->op.apply = ngx_http_skillbox_retention_apply;
+    s->op.free = ngx_http_skillbox_retention_done;
+
+    sb_buf_init(&s->retention.archives,
+                NGX_HTTP_SKILLBOX_STEP_MAX * (SB_UUID_LEN + 1));
+    sb_buf_init(&s->found, NGX_HTTP_SKILLBOX_STEP_FILES * (SB_UUID_LEN + 1));
+    sb_buf_init(&s->gone, (NGX_HTTP_SKILLBOX_STEP_FILES
+                           + NGX_HTTP_SKILLBOX_STEP_MAX) * (SB_UUID_LEN + 1));
+
+    s->timer.handler = ngx_http_skillbox_retention_handler;
+    s->timer.data = &ngx_http_skillbox_retention_dumb;
+    s->timer.log = cycle->log;
+    s->timer.cancelable = 1;
+
+    ngx_add_timer(&s->timer, NGX_HTTP_SKILLBOX_STEP_FIRST);
+}
+
+
+void
+ngx_http_skillbox_retention_exit(void)
+{
+    ngx_http_skillbox_retention_t  *s;
+
+    s = &ngx_http_skillbox_retention;
+
+    sb_buf_free(&s->retention.archives);
+    sb_buf_free(&s->found);
+    sb_buf_free(&s->gone);
+}
+
+
+static void
+ngx_http_skillbox_retention_handler(ngx_event_t *ev)
+{
+    ngx_http_skillbox_retention_t  *s;
+
+    s = &ngx_http_skillbox_retention;
+
+    if (s->busy) {
+        return;                                 /* its end starts the timer */
+    }
+
+    if (ngx_http_skillbox_store_post(&s->op, NULL, NULL) == NGX_OK) {
+        s->busy = 1;
+        return;
+    }
+
+    ngx_add_timer(ev, s->later);
+}
+
+
+/* thread: files */
+
+static void
+ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_retention_t *s = (ngx_http_skillbox_retention_t *) op;
+
+    size_t       at;
+    ngx_str_t   *folder;
+    ngx_uint_t   i;
+
+    for (at = 0; at < s->gone.len; at += SB_UUID_LEN + 1) {
+        ngx_http_skillbox_retention_unlink(s, s->gone.data + at);
+    }
+
+    sb_buf_clear(&s->gone);
+    sb_buf_clear(&s->found);
+
+    folder = s->conf->artifacts.elts;
+
+    for (i = 0; i < s->conf->artifacts.nelts; i++) {
+        ngx_http_skillbox_retention_look(s, &folder[i]);
+    }
+
+    s->shard = (s->shard + 1) % NGX_HTTP_SKILLBOX_SHARDS;
+}
+
+
+/* thread; a file that can't be removed is found again */
+
+static void
+ngx_http_skillbox_retention_unlink(ngx_http_skillbox_retention_t *s,
+    const char *id)
+{
+    int          n;
+    char         path[NGX_MAX_PATH];
+    ngx_str_t   *folder;
+    ngx_uint_t   i;
+
+    folder = s->conf->artifacts.elts;
+
+    for (i = 0; i < s->conf->artifacts.nelts; i++) {
+        n = snprintf(path, sizeof(path), "%.*s/" SB_ARTIFACT_PATH_FMT,
+                     (int) folder[i].len, folder[i].data,
+                     id + SB_UUID_LEN - 2, id);
+
+        if (n > 0 && (size_t) n < sizeof(path)) {
+            (void) unlink(path);
+        }
+    }
+}
+
+
+/* thread: the archives of one folder that are no news */
+
+static void
+ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
+    ngx_str_t *folder)
+{
+    int             n;
+    DIR            *dir;
+    char            path[NGX_MAX_PATH], id[SB_UUID_LEN + 1];
+    time_t          old;
+    struct stat     st;
+    struct dirent  *entry;
+
+    n = snprintf(path, sizeof(path), "%.*s/%02x", (int) folder->len,
+                 folder->data, (unsigned) s->shard);
+
+    if (n < 0 || (size_t) n >= sizeof(path)) {
+        return;
+    }
+
+    dir = opendir(path);
+    if (dir == NULL) {
+        return;
+    }
+
+    old = time(NULL) - NGX_HTTP_SKILLBOX_ORPHAN_AGE;
+
+    while (s->found.len < s->found.max - SB_UUID_LEN
+           && (entry = readdir(dir)) != NULL)
+    {
+        if (strlen(entry->d_name) < SB_UUID_LEN
+            || strcmp(entry->d_name + SB_UUID_LEN, ".tar.gz") != 0
+            || !sb_uuid_parse(entry->d_name, SB_UUID_LEN, NULL)
+            || fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)
+               == -1
+            || st.st_mtime > old)
+        {
+            continue;
+        }
+
+        ngx_memcpy(id, entry->d_name, SB_UUID_LEN);
+        id[SB_UUID_LEN] = '\0';
+        sb_buf_add(&s->found, id, sizeof(id));
+    }
+
+    closedir(dir);
+}
+
+
+/* thread */
+
+static sb_code_t
+ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
+    sb_batch_t *batch, sb_err_t *err)
+{
+    ngx_http_skillbox_retention_t *s = (ngx_http_skillbox_retention_t *) op;
+
+    size_t           at;
+    int64_t          now;
+    sb_code_t        code;
+    ngx_uint_t       i;
+    sb_retention_t  *r;
+
+    r = &s->retention;
+    now = sb_time_now_ms();
+
+    r->before_ms = s->conf->keep_age ? now - s->conf->keep_age * 1000 : 0;
+    r->keep = s->conf->keep_count;
+    r->max = NGX_HTTP_SKILLBOX_STEP_MAX;
+    sb_buf_clear(&r->archives);
+
+    code = SB_OK;
+
+    for (i = 0; code == SB_OK && i < NGX_HTTP_SKILLBOX_STEP_TENANTS; i++) {
+        code = sb_batch_execution_retain(batch, r, err);
+
+        if (r->removed || r->round) {
+            break;
+        }
+    }
+
+    if (code == SB_OK) {
+        code = sb_batch_idempotency_sweep(batch,
+                                          now - s->conf->keep_keys * 1000,
+                                          NGX_HTTP_SKILLBOX_STEP_KEYS, err);
+    }
+
+    if (code != SB_OK) {
+        return code;
+    }
+
+    sb_buf_add(&s->gone, r->archives.data, r->archives.len);
+
+    for (at = 0; at < s->found.len; at += SB_UUID_LEN + 1) {
+        code = sb_batch_execution_has_archive(batch, s->found.data + at, err);
+
+        if (code == SB_ENOTFOUND) {
+            sb_buf_add(&s->gone, s->found.data + at, SB_UUID_LEN + 1);
+
+        } else if (code != SB_OK) {
+            return code;
+        }
+    }
+
+    return SB_OK;
+}
+
+
+static void
+ngx_http_skillbox_retention_done(ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_retention_t *s = (ngx_http_skillbox_retention_t *) op;
+
+    ngx_uint_t  more;
+
+    s->busy = 0;
+
+    if (op->err.code != SB_OK || !sb_buf_ok(&s->gone)) {
+        sb_buf_clear(&s->gone);                 /* it was not committed */
+    }
+
+    more = op->err.code == SB_OK
+           && (!s->retention.round || s->retention.removed || s->gone.len);
+
+    if (!ngx_exiting && !ngx_terminate) {
+        ngx_add_timer(&s->timer, more ? NGX_HTTP_SKILLBOX_STEP_SOON
+                                      : s->later);
+    }
+}
