@@ -56,7 +56,7 @@ CLI_OBJS     := $(call obj,cli,$(CLI_SRCS)) $(call obj,sandbox-helper,$(CLI_HELP
 
 HELPER_LIBS := -lyaml -lcrypto
 STAGE_LIBS  := -lseccomp -ljansson -lcrypto
-PACKER_LIBS := -lseccomp -larchive -lyaml -ljansson -lutf8proc -lcrypto
+PACKER_LIBS := -lseccomp -larchive -lyaml -ljansson -lutf8proc -lpcre2-8 -lcrypto
 
 LIBCORE    := $(BUILD)/lib/libskillbox-core.a
 LIBSTORE   := $(BUILD)/lib/libskillbox-store.a
@@ -129,7 +129,7 @@ $(BUILD)/bin/sandbox-packer: $(PACKER_OBJS) $(LIBPACKAGE) $(LIBCORE)
 
 $(BUILD)/bin/skillbox: $(CLI_OBJS) $(LIBSTORE) $(LIBPACKAGE) $(LIBCORE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcurl -llmdb -larchive -lyaml -ljansson -lutf8proc -lcrypto
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcurl -llmdb -larchive -lyaml -ljansson -lutf8proc -lpcre2-8 -lcrypto
 
 # The module is built against Debian's nginx-dev, out of tree; docs/operations.md
 # has the commands for a stock nginx source tree.

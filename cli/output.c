@@ -254,6 +254,9 @@ void sb_print_findings(FILE *out, const sb_findings_t *findings)
         fprintf(out, ": %s: ", severities[f->severity]);
         sb_print_safe(out, f->message, strlen(f->message), false);
         fprintf(out, " [%s]\n", f->code);
+        if (f->remediation != NULL) {
+            fprintf(out, "    %s\n", f->remediation);
+        }
     }
     if (findings->truncated) {
         fprintf(out, "package: note: more findings were left out\n");

@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #include "../libskillbox/package.h"
+#include "../libskillbox/scan.h"
 #include "../libskillbox/units.h"
 #include "cli.h"
 #include "client.h"
 #include "output.h"
+#include "remove.h"
 
 /* A package named on the command line: a folder, or a zip in memory. */
 typedef struct {
@@ -72,20 +74,53 @@ static void source_close(source_t *s)
     }
 }
 
-/* Fills s->package with what it holds and what is wrong with it.  SB_ESKILL: findings tell. */
+/* Unpacks a zip to look at what is in it, and removes that again; the scan needs the files. */
+static sb_code_t unpack_and_scan(source_t *s, sb_err_t *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    sb_package_limits_t limits = {0};
+    char dir[4096];
+
+    snprintf(dir, sizeof(dir), "%.4000s/skillbox-lint.XXXXXX", tmp != NULL ? tmp : "/tmp");
+    if (mkdtemp(dir) == NULL) {
+        return sb_err_errno(err, errno, "%s", dir);
+    }
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    sb_code_t rc = fd < 0
+                       ? sb_err_errno(err, errno, "%s", dir)
+                       : sb_package_unpack(s->zip, (size_t)s->size, fd, &limits, &s->package, err);
+    if (rc == SB_OK) {
+        rc = sb_scan_package(fd, &s->package, err);
+    }
+    close(fd);
+    sb_code_t removed = sb_state_remove(dir, rc == SB_OK ? err : NULL);
+    return rc == SB_OK ? removed : rc;
+}
+
+/*
+ * Fills s->package with what it holds, what is wrong with it and what the scan finds.
+ * SB_ESKILL: findings tell.
+ */
 static sb_code_t source_check(source_t *s, sb_err_t *err)
 {
     sb_package_limits_t limits = {0};
 
     if (s->is_dir) {
-        return sb_package_scan_dir(s->fd, &limits, &s->package, err);
+        sb_code_t rc = sb_package_scan_dir(s->fd, &limits, &s->package, err);
+        return rc == SB_OK ? sb_scan_package(s->fd, &s->package, err) : rc;
     }
     s->zip = mmap(NULL, (size_t)s->size, PROT_READ, MAP_PRIVATE, s->fd, 0);
     if (s->zip == MAP_FAILED) {
         s->zip = NULL;
         return sb_err_errno(err, errno, "%s", s->path);
     }
-    return sb_package_unpack(s->zip, (size_t)s->size, -1, &limits, &s->package, err);
+    return unpack_and_scan(s, err);
+}
+
+static void print_all_findings(FILE *out, const sb_package_t *p)
+{
+    sb_print_findings(out, &p->findings);
+    sb_print_findings(out, &p->security);
 }
 
 /* Checks and prints what is wrong on stderr; EXIT_OK when the gateway would take it. */
@@ -94,7 +129,7 @@ static int source_lint(source_t *s)
     sb_err_t err;
     sb_code_t code = source_check(s, &err);
 
-    sb_print_findings(stderr, &s->package.findings);
+    print_all_findings(stderr, &s->package);
     if (code != SB_OK) {
         sb_say_error("%s: %s", s->path, err.message);
         return EXIT_FAILED;
@@ -122,17 +157,21 @@ static bool has_warnings(const sb_findings_t *f)
 
 static void print_lint_json(const sb_package_t *p, bool valid)
 {
-    json_t *o = json_pack("{s:b, s:s*, s:s*, s:o}", "valid", (int)valid, "skill_name",
-                          p->manifest.name, "skill_version", p->manifest.version, "findings",
-                          sb_findings_to_json(&p->findings));
+    json_t *findings = sb_findings_to_json(&p->findings);
+    json_t *security = sb_findings_to_json(&p->security);
+    json_t *o;
 
+    json_array_extend(findings, security);
+    o = json_pack("{s:b, s:s*, s:s*, s:o}", "valid", (int)valid, "skill_name", p->manifest.name,
+                  "skill_version", p->manifest.version, "findings", findings);
     sb_print_json(stdout, o);
     json_decref(o);
+    json_decref(security);
 }
 
 static void print_lint(const sb_package_t *p, bool valid)
 {
-    sb_print_findings(stdout, &p->findings);
+    print_all_findings(stdout, p);
     if (valid) {
         char size[32];
 
@@ -154,8 +193,9 @@ static int run_lint(const sb_args_t *args)
 
     if (rc == EXIT_OK) {
         sb_code_t code = source_check(&s, &err);
-        bool valid =
-            code == SB_OK && (!sb_args_flag(args, "strict") || !has_warnings(&s.package.findings));
+        bool valid = code == SB_OK &&
+                     (!sb_args_flag(args, "strict") ||
+                      (!has_warnings(&s.package.findings) && !has_warnings(&s.package.security)));
 
         if (sb_args_flag(args, "json")) {
             print_lint_json(&s.package, valid);
@@ -175,8 +215,11 @@ const sb_command_t cmd_skill_lint = {
     .name = "skill lint",
     .operands = "<dir|zip>",
     .summary = "check a skill package as the gateway would",
-    .details = "Checks a folder or a zip by the gateway's own rules and prints every finding as\n"
-               "file:line: severity: text.  Nothing is sent.  Exit status 1 when there are errors.",
+    .details =
+        "Checks a folder or a zip by the gateway's own rules and prints every finding as\n"
+        "file:line: severity: text.  What the security scan finds is printed as well; it is\n"
+        "advice and changes the exit status only with --strict.  Nothing is sent.  Exit status\n"
+        "1 when there are errors.",
     .options = lint_options,
     .examples = "skillbox skill lint skills/data-analysis\n"
                 "skillbox skill lint --strict --json my.skill",

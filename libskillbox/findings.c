@@ -91,6 +91,7 @@ void sb_findings_add(sb_findings_t *f, sb_severity_t severity, const char *code,
     va_end(ap);
 
     sb_finding_t *item = &f->items[f->count++];
+    item->category = item->remediation = NULL;
     item->severity = severity;
     item->line = line;
     copy_printable(item->code, sizeof(item->code), code);
@@ -132,6 +133,12 @@ static json_t *finding_to_json(const sb_finding_t *item)
     }
     if (o != NULL && item->line > 0 &&
         json_object_set_new(o, "line", json_integer(item->line)) != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    if (o != NULL && item->category != NULL &&
+        (json_object_set_new(o, "category", json_string(item->category)) != 0 ||
+         json_object_set_new(o, "remediation", json_string(item->remediation)) != 0)) {
         json_decref(o);
         return NULL;
     }

@@ -26,7 +26,9 @@ typedef struct {
     char code[48];  /* stable, kebab-case: "name-not-strict", "timeout-clamped", "path-traversal" */
     char path[256]; /* file inside the package, "" when it is about the whole */
     int line;       /* 1-based, 0 when unknown */
-    char message[256]; /* one sentence */
+    char message[256];       /* one sentence */
+    const char *category;    /* of the scan (scan.h); static, NULL for the package's own rules */
+    const char *remediation; /* as well */
 } sb_finding_t;
 
 typedef struct {
@@ -42,7 +44,8 @@ void sb_findings_add(sb_findings_t *f, sb_severity_t severity, const char *code,
                      int line, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 /* SB_OK when no error was seen; else SB_ESKILL with the first one's text and line in err. */
 sb_code_t sb_findings_verdict(const sb_findings_t *f, sb_err_t *err);
-/* [{"severity":"error","code","message","file"?,"line"?}, ...]; new reference, NULL out of memory.
+/* [{"severity":"error","code","message","file"?,"line"?,"category"?,"remediation"?}, ...]; new
+ * reference, NULL out of memory.
  */
 json_t *sb_findings_to_json(const sb_findings_t *f);
 

@@ -29,6 +29,7 @@ void sb_package_free(sb_package_t *p)
     free(p->files);
     sb_manifest_free(&p->manifest);
     sb_findings_free(&p->findings);
+    sb_findings_free(&p->security);
     memset(p, 0, sizeof(*p));
 }
 
@@ -390,8 +391,15 @@ static json_t *scripts_to_json(const sb_package_t *p)
 json_t *sb_package_to_json(const sb_package_t *p)
 {
     /* json_pack gives back every reference it was handed when one of them is NULL */
-    return json_pack("{s:s, s:o, s:o, s:o, s:I, s:o}", "digest", p->digest, "manifest",
-                     sb_manifest_to_json(&p->manifest), "scripts", scripts_to_json(p), "files",
-                     files_to_json(p), "size_bytes", (json_int_t)p->total, "findings",
-                     sb_findings_to_json(&p->findings));
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:I, s:o}", "digest", p->digest, "manifest",
+                          sb_manifest_to_json(&p->manifest), "scripts", scripts_to_json(p), "files",
+                          files_to_json(p), "size_bytes", (json_int_t)p->total, "findings",
+                          sb_findings_to_json(&p->findings));
+
+    if (o != NULL && p->security.count > 0 &&
+        json_object_set_new(o, "security", sb_findings_to_json(&p->security)) != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
 }

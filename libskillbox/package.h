@@ -44,7 +44,8 @@ typedef struct {
     int64_t total;   /* bytes unpacked */
     char digest[65]; /* see below; "" when the package is refused */
     sb_manifest_t manifest;
-    sb_findings_t findings;
+    sb_findings_t findings; /* of the rules */
+    sb_findings_t security; /* of the scan, where there was one (scan.h) */
 } sb_package_t;
 
 void sb_package_free(sb_package_t *p);
@@ -75,7 +76,8 @@ sb_code_t sb_package_write_zip(int dirfd, const sb_package_t *p, int fd, sb_err_
 
 /*
  * The answer of `intake` (protocol.h): {"digest","manifest","scripts":[{"path","lang"}],
- * "files":[{"path","size_bytes"}],"size_bytes","findings"}; new reference, NULL out of memory.
+ * "files":[{"path","size_bytes"}],"size_bytes","findings","security"?}; new reference, NULL out of
+ * memory.
  */
 json_t *sb_package_to_json(const sb_package_t *p);
 

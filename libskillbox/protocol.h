@@ -34,7 +34,9 @@
  *   intake  STDIN = the upload's body as it came, CONTENT_TYPE its media type
  *           (multipart is taken apart by the intake child).
  *           200: {"digest":hex64,"manifest":{...},"scripts":[{"path","lang"}],
- *                 "files":[{"path","size_bytes"}],"size_bytes":n,"findings":[...]}
+ *                 "files":[{"path","size_bytes"}],"size_bytes":n,"findings":[...],
+ *                 "security"?:[...]}: what the scan found (scan.h); with SB_P_SCAN "block" 422
+ *                 security_scan_failed instead when that is more than notes
  *           manifest: see sb_manifest_to_json() in manifest.h.
  *           With SB_P_CHECK "1" the package is only examined: the same answer, nothing is kept.
  *   files   no STDIN.  SB_P_DIGEST, and SB_P_TARGET: one path, or "" for all.
@@ -83,6 +85,7 @@
 #define SB_P_FOLLOW       "SKILLBOX_FOLLOW"  /* attach: 0 | 1 */
 #define SB_P_CONTENT_TYPE "CONTENT_TYPE"
 #define SB_P_CHECK        "SKILLBOX_CHECK" /* 1: examine the package, keep nothing */
+#define SB_P_SCAN         "SKILLBOX_SCAN"  /* intake: off (or absent) | warn | block */
 
 #define SB_OP_RUN    "run"
 #define SB_OP_INTAKE "intake"

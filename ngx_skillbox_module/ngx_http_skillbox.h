@@ -87,6 +87,7 @@ typedef struct {
     ngx_array_t                  *sign_keys;   /* the first signs */
     time_t                        sign_ttl;
     ngx_http_complex_value_t     *public_url;
+    ngx_http_complex_value_t     *scan;        /* NULL: warn */
 
     ngx_http_upstream_conf_t      upstream;
     ngx_http_upstream_conf_t      probe;       /* the same, short of time */
@@ -319,6 +320,8 @@ char *ngx_http_skillbox_set_artifacts(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_skillbox_set_sign_key(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_skillbox_set_scan(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 
 
 /* ngx_http_skillbox_routes.c */
@@ -461,6 +464,8 @@ ngx_http_skillbox_upload_t *ngx_http_skillbox_upload_create(
 /* to the helper's intake, and on; NGX_OK: r will be answered and finalized */
 ngx_int_t ngx_http_skillbox_upload_send(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload);
+/* is it a policy of the security scan: off, warn or block? */
+ngx_uint_t ngx_http_skillbox_scan_word(ngx_str_t *word);
 /* one that may be gone already */
 void ngx_http_skillbox_delete_file(ngx_str_t *name);
 

@@ -316,3 +316,32 @@ done:
 
     return rc;
 }
+
+
+/* a word that is known now is judged now */
+
+char *
+ngx_http_skillbox_set_scan(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char                           *rv;
+    ngx_str_t                      *value;
+    ngx_http_skillbox_loc_conf_t   *slcf = conf;
+
+    rv = ngx_http_set_complex_value_slot(cf, cmd, conf);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    value = cf->args->elts;
+
+    if (slcf->scan->lengths == NULL
+        && !ngx_http_skillbox_scan_word(&value[1]))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"%V\" must be \"off\", \"warn\" or \"block\", "
+                           "it is \"%V\"", &cmd->name, &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}

@@ -52,6 +52,8 @@ static ngx_int_t ngx_http_skillbox_intake_store(ngx_http_request_t *r,
 
 static sb_code_t ngx_http_skillbox_put_fill(ngx_http_skillbox_put_t *put,
     json_t *root, sb_err_t *err);
+static sb_code_t ngx_http_skillbox_put_findings(ngx_http_skillbox_put_t *put,
+    json_t *root);
 static const char *ngx_http_skillbox_put_string(ngx_http_skillbox_put_t *put,
     json_t *root, const char *name);
 static sb_code_t ngx_http_skillbox_put_detail(ngx_http_skillbox_put_t *put,
@@ -252,7 +254,8 @@ ngx_http_skillbox_intake_store(ngx_http_request_t *r,
 
 
 /*
- * {"digest","manifest":{...},"scripts":[...],"size_bytes","findings":[...]};
+ * {"digest","manifest":{...},"scripts":[...],"size_bytes","findings":[...],
+ * "security"?:[...]};
  * any thread.  A confined process made it out of a stranger's package, so what
  * becomes a key or a path is checked once more.
  */
@@ -261,7 +264,7 @@ static sb_code_t
 ngx_http_skillbox_put_fill(ngx_http_skillbox_put_t *put, json_t *root,
     sb_err_t *err)
 {
-    json_t          *manifest, *findings;
+    json_t          *manifest;
     unsigned char    digest[SB_SHA256_LEN];
     sb_skill_put_t  *p;
 
@@ -298,16 +301,8 @@ ngx_http_skillbox_put_fill(ngx_http_skillbox_put_t *put, json_t *root,
 
     sb_buf_init(&put->detail, SB_RESULT_MAX);
     sb_buf_init(&put->run, SB_MIB);
-    sb_buf_init(&put->findings, SB_MIB);
-
-    findings = json_object_get(root, "findings");
-
-    if (json_array_size(findings)) {
-        (void) json_dump_callback(findings, ngx_http_skillbox_put_append,
-                                  &put->findings, JSON_COMPACT);
-    }
-
-    if (ngx_http_skillbox_put_detail(put, root, manifest) != SB_OK
+    if (ngx_http_skillbox_put_findings(put, root) != SB_OK
+        || ngx_http_skillbox_put_detail(put, root, manifest) != SB_OK
         || ngx_http_skillbox_put_run(put, root, manifest) != SB_OK
         || !sb_buf_ok(&put->findings))
     {
@@ -316,6 +311,31 @@ ngx_http_skillbox_put_fill(ngx_http_skillbox_put_t *put, json_t *root,
 
     p->detail = put->detail.data ? put->detail.data : "";
     p->run = put->run.data;
+
+    return SB_OK;
+}
+
+
+/* those of the rules and those of the scan */
+
+static sb_code_t
+ngx_http_skillbox_put_findings(ngx_http_skillbox_put_t *put, json_t *root)
+{
+    json_t  *findings, *security;
+
+    sb_buf_init(&put->findings, SB_MIB);
+
+    findings = json_object_get(root, "findings");
+    security = json_object_get(root, "security");
+
+    if (security && json_array_extend(findings, security) == -1) {
+        return SB_EGATEWAY;
+    }
+
+    if (json_array_size(findings)) {
+        (void) json_dump_callback(findings, ngx_http_skillbox_put_append,
+                                  &put->findings, JSON_COMPACT);
+    }
 
     return SB_OK;
 }

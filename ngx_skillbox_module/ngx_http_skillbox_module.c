@@ -140,6 +140,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       offsetof(ngx_http_skillbox_loc_conf_t, public_url),
       NULL },
 
+    { ngx_string("skillbox_scan"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_skillbox_set_scan,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, scan),
+      NULL },
+
     { ngx_string("skillbox_connect_timeout"),
       NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -394,7 +401,7 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     ngx_http_skillbox_loc_conf_t  *conf;
 
     /*
-     * set by ngx_pcalloc(): artifacts, prefix, public_url, error_pages, ready,
+     * set by ngx_pcalloc(): artifacts, prefix, public_url, scan, error_pages, ready,
      * upstream.upstream, upstream.next_upstream, and all that upstream offers
      * beyond timeouts and tries (buffering, caching, TLS, header lists)
      */
@@ -447,6 +454,10 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (conf->public_url == NULL) {
         conf->public_url = prev->public_url;
+    }
+
+    if (conf->scan == NULL) {
+        conf->scan = prev->scan;
     }
 
     ngx_http_skillbox_merge_upstream(cf, &conf->upstream, &prev->upstream);

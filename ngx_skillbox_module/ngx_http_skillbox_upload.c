@@ -29,6 +29,8 @@ static ngx_int_t ngx_http_skillbox_on_conflict(ngx_http_request_t *r,
 static void ngx_http_skillbox_upload_body(ngx_http_request_t *r);
 static ngx_int_t ngx_http_skillbox_upload_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
+static ngx_int_t ngx_http_skillbox_scan_policy(ngx_http_request_t *r,
+    ngx_str_t *word);
 static void ngx_http_skillbox_upload_done(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
 static ngx_int_t ngx_http_skillbox_upload_refused(ngx_http_request_t *r,
@@ -264,20 +266,77 @@ ngx_http_skillbox_upload_take(ngx_http_request_t *r,
 }
 
 
+ngx_uint_t
+ngx_http_skillbox_scan_word(ngx_str_t *word)
+{
+    ngx_uint_t  i;
+
+    static const ngx_str_t  words[] = {
+        ngx_string("off"),
+        ngx_string("warn"),
+        ngx_string("block"),
+    };
+
+    for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (words[i].len == word->len
+            && ngx_strncmp(words[i].data, word->data, word->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* a word of a variable that is none must not open what was to be closed */
+
+static ngx_int_t
+ngx_http_skillbox_scan_policy(ngx_http_request_t *r, ngx_str_t *word)
+{
+    ngx_http_skillbox_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+
+    ngx_str_null(word);
+
+    if (slcf->scan && ngx_http_complex_value(r, slcf->scan, word) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (word->len == 0) {
+        ngx_str_set(word, "warn");
+
+    } else if (!ngx_http_skillbox_scan_word(word)) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "\"skillbox_scan\" is \"%V\": packages with findings "
+                      "are refused", word);
+        ngx_str_set(word, "block");
+    }
+
+    return NGX_OK;
+}
+
+
 ngx_int_t
 ngx_http_skillbox_upload_send(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload)
 {
+    ngx_str_t                  scan;
     ngx_http_skillbox_call_t  *call;
 
     call = ngx_http_skillbox_call_create(r, ctx, SB_OP_INTAKE);
-    if (call == NULL) {
+
+    if (call == NULL || ngx_http_skillbox_scan_policy(r, &scan) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     ngx_http_skillbox_call_param(call, SB_P_CONTENT_TYPE,
                                  (char *) upload->type.data,
                                  upload->type.len);
+
+    ngx_http_skillbox_call_param(call, SB_P_SCAN, (char *) scan.data,
+                                 scan.len);
 
     if (upload->check) {
         ngx_http_skillbox_call_param(call, SB_P_CHECK, "1", 1);

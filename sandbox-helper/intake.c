@@ -386,6 +386,7 @@ static sb_code_t start_intake(intake_t *in, sb_err_t *err)
     stage_request_t q = {
         .kind = STAGE_INTAKE,
         .check_only = in->req.check,
+        .scan = in->req.scan,
         .package_max = (uint64_t)c->unpacked_bytes,
     };
     sb_code_t rc = state_staging_make(&in->h->state, in->staging, &in->staging_fd, err);

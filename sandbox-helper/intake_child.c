@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "../libskillbox/err.h"
 #include "../libskillbox/multipart.h"
 #include "../libskillbox/package.h"
+#include "../libskillbox/scan.h"
 #include "confine.h"
 #include "fault.h"
 #include "image.h"
@@ -234,23 +236,52 @@ static void add_details(sb_buf_t *b, const sb_findings_t *findings)
     json_decref(list);
 }
 
-static void answer_refused(intake_t *in, const sb_err_t *err)
+static void answer_error(intake_t *in, int status, const char *slug, const char *message,
+                         const sb_findings_t *findings)
 {
     sb_buf_t b = SB_BUF_INIT(ANSWER_MAX);
 
-    in->report.http_status = sb_code_status(err->code);
-    if (in->report.http_status >= 500) {
-        snprintf(in->report.text, sizeof(in->report.text), "%.*s", REPORT_TEXT_MAX, err->message);
-    }
+    in->report.http_status = status;
     sb_buf_char(&b, '{');
-    sb_json_key_str(&b, "error", sb_code_slug(err->code));
-    sb_json_key_str(&b, "message", err->message);
-    add_details(&b, &in->pkg.findings);
+    sb_json_key_str(&b, "error", slug);
+    sb_json_key_str(&b, "message", message);
+    add_details(&b, findings);
     sb_buf_char(&b, '}');
     if (!sb_buf_ok(&b)) {
         broken(in, "answer", ENOMEM);
     }
     write_answer(in, b.data, b.len);
+}
+
+static void answer_refused(intake_t *in, const sb_err_t *err)
+{
+    int status = sb_code_status(err->code);
+
+    if (status >= 500) {
+        snprintf(in->report.text, sizeof(in->report.text), "%.*s", REPORT_TEXT_MAX, err->message);
+    }
+    answer_error(in, status, sb_code_slug(err->code), err->message, &in->pkg.findings);
+}
+
+/* Fills in pkg.security; false: it is refused for that, and the answer written. */
+static bool scan(intake_t *in, int tree)
+{
+    const sb_findings_t *security = &in->pkg.security;
+    sb_err_t err = {.code = SB_OK};
+    bool alarm = false;
+
+    if (sb_scan_package(tree, &in->pkg, &err) != SB_OK) {
+        broken(in, err.message, err.sys_errno);
+    }
+    for (size_t i = 0; i < security->count; i++) {
+        alarm |= security->items[i].severity != SB_FINDING_NOTE;
+    }
+    if (!alarm || in->request->scan != STAGE_SCAN_BLOCK) {
+        return true;
+    }
+    answer_error(in, 422, "security_scan_failed",
+                 "the security scan found what is not allowed here, see the details", security);
+    return false;
 }
 
 void intake_child(const stage_config_t *config, const stage_request_t *request, const int *fds,
@@ -271,6 +302,9 @@ void intake_child(const stage_config_t *config, const stage_request_t *request, 
         finish(&in);
     }
     SB_FAULT_POINT("package unpacked");
+    if (request->scan != STAGE_SCAN_OFF && !scan(&in, tree)) {
+        finish(&in);
+    }
     if (request->check_only) {
         answer_accepted(&in);
         finish(&in);

@@ -41,14 +41,16 @@ enum {
     P_FOLLOW,
     P_CONTENT_TYPE,
     P_CHECK,
+    P_SCAN,
     P_COUNT
 };
 
 static const char *const names[P_COUNT] = {
-    SB_P_OP,     SB_P_REQUEST_ID, SB_P_TENANT,     SB_P_EXECUTION,   SB_P_SKILL,  SB_P_VERSION,
-    SB_P_DIGEST, SB_P_LANG,       SB_P_IMAGE,      SB_P_MODE,        SB_P_TARGET, SB_P_TIMEOUT_MS,
-    SB_P_MEMORY, SB_P_CPU_MILLI,  SB_P_JOB_LENGTH, SB_P_CREATED,     SB_P_OFFSET, SB_P_FOLLOW,
-    SB_P_CONTENT_TYPE, SB_P_CHECK};
+    SB_P_OP,      SB_P_REQUEST_ID, SB_P_TENANT, SB_P_EXECUTION,    SB_P_SKILL,
+    SB_P_VERSION, SB_P_DIGEST,     SB_P_LANG,   SB_P_IMAGE,        SB_P_MODE,
+    SB_P_TARGET,  SB_P_TIMEOUT_MS, SB_P_MEMORY, SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
+    SB_P_CREATED, SB_P_OFFSET,     SB_P_FOLLOW, SB_P_CONTENT_TYPE, SB_P_CHECK,
+    SB_P_SCAN};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -246,11 +248,16 @@ static sb_code_t take_attach(const value_t *values, request_t *r, sb_err_t *err)
 static sb_code_t take_intake(const value_t *values, request_t *r, sb_err_t *err)
 {
     static const char *const switches[] = {"", "0", "1"};
+    static const char *const policies[] = {"off", "warn", "block"};
     int check = word(&values[P_CHECK], switches, 3);
 
     if (check < 0)
         return bad(err, P_CHECK, &values[P_CHECK]);
     r->check = check == 2;
+    int scan = values[P_SCAN].len == 0 ? STAGE_SCAN_OFF : word(&values[P_SCAN], policies, 3);
+    if (scan < 0)
+        return bad(err, P_SCAN, &values[P_SCAN]);
+    r->scan = (enum stage_scan)scan;
     return take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
 }
 

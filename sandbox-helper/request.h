@@ -45,7 +45,8 @@ typedef struct {
     int64_t created_ms;     /* submit */
     int64_t offset, follow; /* attach */
     char content_type[256];
-    bool check; /* intake: examine only */
+    bool check;           /* intake: examine only */
+    enum stage_scan scan; /* intake */
 } request_t;
 
 /*

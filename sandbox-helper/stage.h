@@ -52,6 +52,7 @@
 #define STAGE_WORK_MTIME_NSEC 271828182
 
 enum stage_lang { STAGE_PYTHON, STAGE_NODE, STAGE_BASH };
+enum stage_scan { STAGE_SCAN_OFF, STAGE_SCAN_WARN, STAGE_SCAN_BLOCK };
 enum stage_mode { STAGE_ENTRYPOINT, STAGE_SCRIPT, STAGE_MODULE };
 
 /* ---- main -> stage/packer, once ---- */
@@ -165,6 +166,7 @@ typedef struct {
     /* STAGE_INTAKE */
     char content_type[256];
     uint32_t check_only;  /* 1: the tree will be thrown away, it need not be durable */
+    uint32_t scan;        /* enum stage_scan */
     uint64_t package_max; /* unpacked bytes; STAGE_IMPORT, too */
     uint64_t entries_max; /* STAGE_IMPORT */
 } stage_request_t;

@@ -16,6 +16,7 @@
 #include <jansson.h>
 
 #include "../libskillbox/package.h"
+#include "../libskillbox/scan.h"
 #include "tarball.h"
 
 /* A name beyond ASCII, so that the conversions of names are set up too. */
@@ -69,6 +70,9 @@ const char *warm_up(void)
     json_object_seed(0); /* from /dev/urandom: the order of hash buckets is not for guessing */
     if (!tarball_warm_up()) {
         return "writing archives";
+    }
+    if (sb_scan_init(NULL) != SB_OK) {
+        return "rules of the scan";
     }
     return warm_up_package() ? NULL : "reading packages";
 }

@@ -10,7 +10,7 @@ FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 20
 
 FUZZ_CORE    := fuzz_fastcgi
-FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart
+FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart fuzz_scan
 FUZZ_HELPER  := fuzz_jsontext fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job \
                 fuzz_oci fuzz_rootfs
 FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE) $(FUZZ_HELPER))
@@ -24,7 +24,7 @@ FUZZ_PACKAGE_SRCS := $(addprefix libskillbox/,$(LIB_PACKAGE_SRCS))
 
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): $(FUZZ_PACKAGE_SRCS)
 $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
-$(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson -lutf8proc
+$(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson -lutf8proc -lpcre2-8
 
 fuzz_helper = $(BUILD)/fuzz/$(1): $(addprefix sandbox-helper/,$(2))
 $(call fuzz_helper,fuzz_jsontext,jsontext.c)

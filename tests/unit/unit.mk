@@ -8,7 +8,7 @@
 
 UNIT_CORE    := err buf names units semver uuid7 signature fastcgi fold
 UNIT_STORE   := store store_tenants store_heads store_executions store_lists store_faults
-UNIT_PACKAGE := manifest package zip zip_make multipart
+UNIT_PACKAGE := manifest package zip zip_make multipart scan
 
 unit_programs = $(addprefix $(BUILD)/tests/unit/test_,$(1))
 UNIT_TESTS   := $(call unit_programs,$(UNIT_CORE) $(UNIT_STORE) $(UNIT_PACKAGE))
@@ -17,7 +17,7 @@ $(call unit_programs,$(UNIT_STORE)): $(BUILD)/obj/tests/unit/store_fixture.o $(L
 $(call unit_programs,$(UNIT_STORE)): UNIT_LIBS := -llmdb -lpthread
 $(call unit_programs,store_heads): UNIT_LIBS := -llmdb -lpthread -ljansson
 $(call unit_programs,$(UNIT_PACKAGE)): $(LIBPACKAGE)
-$(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson -lutf8proc
+$(call unit_programs,$(UNIT_PACKAGE)): UNIT_LIBS := -larchive -lyaml -ljansson -lutf8proc -lpcre2-8
 $(call unit_programs,package zip): \
     $(addprefix $(BUILD)/obj/tests/unit/,zipmake.o package_check.o)
 
