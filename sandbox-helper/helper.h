@@ -45,6 +45,7 @@ typedef struct helper_s {
     uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */
 
     leftovers_t leftovers;
+    size_t graves; /* sandboxes that are being taken down, their runs are over (grave.h) */
 
     bool ready;    /* was so once: both programs have said hello */
     bool stopping; /* SIGTERM came */

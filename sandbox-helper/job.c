@@ -80,6 +80,7 @@ void job_free(job_t *job)
     if (job->placed)
         queue_done(&h->runs);
     loop_timer_clear(&h->loop, &job->timer);
+    loop_task_clear(&h->loop, &job->end);
     loop_del(&h->loop, &job->out.source);
     loop_del(&h->loop, &job->err.source);
     stage_child_release(&job->child);

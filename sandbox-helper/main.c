@@ -128,13 +128,14 @@ static void on_signal(void *ctx, uint32_t events)
 
 static bool all_done(const helper_t *h)
 {
-    return h->jobs == NULL && h->uploads == NULL && h->leftovers.count == 0 &&
+    return h->jobs == NULL && h->uploads == NULL && h->leftovers.count == 0 && h->graves == 0 &&
            h->server.nconnections == 0;
 }
 
 static void on_dispatch(void *ctx)
 {
     helper_t *h = ctx;
+    bool started = false;
     void *owner;
 
     if (h->stopping) {
@@ -144,14 +145,21 @@ static void on_dispatch(void *ctx)
     }
     if (h->packer.state != LINK_READY)
         return;
-    while ((owner = queue_next(&h->runs, job_can_start)) != NULL)
+    /* what is being taken down holds memory and processes, too */
+    while (h->graves < (size_t)h->config.concurrency &&
+           (owner = queue_next(&h->runs, job_can_start)) != NULL) {
         job_start(owner);
+        started = true;
+    }
     while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes, NULL)) != NULL)
         intake_start(owner);
+    zygotes_tend(&h->zygotes);
+    if (started) /* it has the processors; the next event is its end */
+        return;
     collectors_refill(&h->collectors);
     for (size_t i = 0; i < h->roots.count; i++)
         warm_refill(&h->roots.root[i].sandboxes);
-    zygotes_tend(&h->zygotes, true);
+    zygotes_refill(&h->zygotes);
 }
 
 /* Those in the root of that stage; NULL: all that packages may name. */
