@@ -40,6 +40,7 @@ typedef struct helper_s {
 
     queue_t runs, intakes;
     loop_task_t dispatch; /* starts what can be started */
+    loop_timer_t refill;  /* makes what is to wait for the next */
     struct job_s *jobs;   /* all that live, newest first */
     struct intake_s *uploads;
     uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */

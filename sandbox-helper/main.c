@@ -31,6 +31,7 @@
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define LAST_ANSWERS_MS 10000 /* after the runs were killed at a stop */
+#define REFILL_MS       5     /* from the start of a run to the making of its successor */
 
 static helper_t helper;
 static loop_source_t signals;
@@ -132,6 +133,17 @@ static bool all_done(const helper_t *h)
            h->server.nconnections == 0;
 }
 
+static void refill(void *ctx)
+{
+    helper_t *h = ctx;
+
+    loop_timer_clear(&h->loop, &h->refill);
+    collectors_refill(&h->collectors);
+    for (size_t i = 0; i < h->roots.count; i++)
+        warm_refill(&h->roots.root[i].sandboxes);
+    zygotes_refill(&h->zygotes);
+}
+
 static void on_dispatch(void *ctx)
 {
     helper_t *h = ctx;
@@ -154,12 +166,10 @@ static void on_dispatch(void *ctx)
     while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes, NULL)) != NULL)
         intake_start(owner);
     zygotes_tend(&h->zygotes);
-    if (started) /* it has the processors; the next event is its end */
-        return;
-    collectors_refill(&h->collectors);
-    for (size_t i = 0; i < h->roots.count; i++)
-        warm_refill(&h->roots.root[i].sandboxes);
-    zygotes_refill(&h->zygotes);
+    if (started) /* it has the processors for a while; most end before that */
+        loop_timer_set(&h->loop, &h->refill, REFILL_MS);
+    else
+        refill(h);
 }
 
 /* Those in the root of that stage; NULL: all that packages may name. */
@@ -321,6 +331,7 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
     queue_init(&h->runs, (size_t)h->config.queue, (size_t)h->config.concurrency);
     queue_init(&h->intakes, (size_t)h->config.queue, (size_t)h->config.concurrency);
     h->dispatch = (loop_task_t){.fn = on_dispatch, .ctx = h};
+    h->refill = (loop_timer_t){.fn = refill, .ctx = h};
     helper_find_runtimes(h, packages);
     rc = helper_init_programs(h, on_link, h, err);
     collectors_init(&h->collectors, &h->loop, &h->packer);
