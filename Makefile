@@ -178,6 +178,7 @@ api fault: all test-programs ## one layer of the tests
 # As root and as an ordinary user, with the tests that take long; ARGS='--once -k mounts' for less.
 attack: all test-programs ## every attack of docs/attacks.md, with a table of what was observed
 	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
+	@SKILLBOX_FULL=1 SKILLBOX_PROBE_FROM=python $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
 
 soak: all test-programs ## 10,000 runs in a row and 200 at once, with a table of what was left
 	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --once --layers fault $(BUILD) -s -k soak

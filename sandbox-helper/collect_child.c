@@ -25,7 +25,7 @@
 
 typedef struct {
     int status;
-    int out, work, tail, answer, archive; /* work, tail: -1 when there is none */
+    int out, work, tail, answer, archive; /* work, tail, archive: -1 when there is none */
     collect_task_t task;
     packer_report_t report;
 } collect_t;
@@ -65,14 +65,15 @@ static bool name_descriptors(collect_t *c, const int *fds, int nfds)
 {
     int next = 0;
 
-    if (nfds != 3 + (c->task.have_work != 0) + (c->task.have_stdout != 0)) {
+    if (nfds != 2 + (c->task.have_work != 0) + (c->task.have_stdout != 0) +
+                    (c->task.have_archive != 0)) {
         return false;
     }
     c->out = fds[next++];
     c->work = c->task.have_work ? fds[next++] : -1;
     c->tail = c->task.have_stdout ? fds[next++] : -1;
     c->answer = fds[next++];
-    c->archive = fds[next++];
+    c->archive = c->task.have_archive ? fds[next++] : -1;
     return true;
 }
 

@@ -44,11 +44,13 @@ typedef struct helper_s {
 
     queue_t runs, intakes;
     loop_task_t dispatch; /* starts what can be started */
+    loop_timer_t refill;  /* makes what is to wait for the next */
     struct job_s *jobs;   /* all that live, newest first */
     struct intake_s *uploads;
     uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */
 
     leftovers_t leftovers;
+    size_t graves; /* sandboxes that are being taken down, their runs are over (grave.h) */
 
     bool ready;    /* was so once: both programs have said hello */
     bool stopping; /* SIGTERM came */

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -126,14 +127,34 @@ static reaped_t reap(pid_t script, int *wstatus)
     return REAPED_MANY;
 }
 
-/* The end by our own hand: what was not waited for would be missing in the CPU time. */
-static void __attribute__((noreturn)) end_all(void)
+/*
+ * The end by our own hand: what was not waited for would be missing in the CPU time, and what lives
+ * could still write to what is read afterwards.  With no child left there is no process left: each
+ * orphan becomes ours before its parent is gone.
+ */
+static void end_all(void)
 {
+    if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+        return;
     if (getpid() == 1) /* else "all" would be every process of this user on the host */
         (void)kill(-1, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
-    _exit(0);
+}
+
+static uint64_t microseconds(struct timeval tv)
+{
+    return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
+}
+
+static void add_usage(run_report_t *report)
+{
+    struct rusage usage;
+
+    if (getrusage(RUSAGE_CHILDREN, &usage) != 0)
+        return;
+    report->cpu_usec = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+    report->maxrss = (uint64_t)usage.ru_maxrss * 1024;
 }
 
 static void tell_main(uint32_t kind, int wstatus, bool executed)
@@ -141,6 +162,7 @@ static void tell_main(uint32_t kind, int wstatus, bool executed)
     run_report_t report = {
         .magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus, .executed = executed};
 
+    add_usage(&report);
     (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
 }
 
@@ -155,6 +177,7 @@ static void watch_over(pid_t script, bool executed, int signals, memwatch_t *mem
         if (reaped == REAPED_MANY)
             reaped = reap(script, &wstatus);
         if (reaped == REAPED_SCRIPT) {
+            end_all();
             SB_FAULT_POINT("script reaped");
             tell_main(RUN_EXITED, wstatus, executed);
             SB_FAULT_POINT("end reported");
@@ -163,11 +186,14 @@ static void watch_over(pid_t script, bool executed, int signals, memwatch_t *mem
         if (memwatch_over(memory)) {
             tell_main(RUN_OUT_OF_MEMORY, 0, executed);
             end_all();
+            return;
         }
         if (poll(fds, 2, reaped == REAPED_MANY ? 0 : memwatch_timeout(memory)) <= 0)
             continue;
-        if (fds[0].revents != 0) /* a word from main means one thing, and so does its death */
+        if (fds[0].revents != 0) { /* a word from main means one thing, and so does its death */
             end_all();
+            return;
+        }
         if (read(signals, &info, sizeof(info)) > 0)
             reaped = REAPED_MANY;
     }

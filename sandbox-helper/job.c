@@ -80,6 +80,7 @@ void job_free_run(job_t *job)
         queue_done(&h->runs);
     job->placed = false;
     loop_timer_clear(&h->loop, &job->timer);
+    loop_task_clear(&h->loop, &job->end);
     loop_del(&h->loop, &job->out.source);
     loop_del(&h->loop, &job->err.source);
     stage_child_release(&job->child);

@@ -17,10 +17,12 @@
 
 #include "../libskillbox/protocol.h"
 #include "fault.h"
+#include "grave.h"
 #include "log.h"
 #include "sys.h"
 
 #define COLLECT_AGAIN_MS 100
+#define DOT_ENTRY_BYTES  24  /* of a short name in struct linux_dirent64 */
 #define COLLECT_TRIES    600 /* a minute */
 
 /* ---- facts ---- */
@@ -196,7 +198,8 @@ static bool report_sane(const job_t *job, const packer_report_t *report)
 
     return report->http_status == 200 && report->answer_len > 0 &&
            report->answer_len <= SB_RESULT_MAX && report->files <= SB_ARTIFACT_FILES_MAX &&
-           fstat(job->answer_fd, &st) == 0 && (uint64_t)st.st_size >= report->answer_len;
+           (report->files == 0 || job->archive_fd >= 0) && fstat(job->answer_fd, &st) == 0 &&
+           (uint64_t)st.st_size >= report->answer_len;
 }
 
 /* Runs inside the collector's message: the job may be freed, the collector is not. */
@@ -307,11 +310,35 @@ static collect_task_t make_task(const job_t *job)
     return t;
 }
 
-sb_code_t job_prepare_result(job_t *job, sb_err_t *err)
+/*
+ * A folder's first names, as the kernel has them: is there one?  Nobody can change it any more.  Of
+ * what was made there only the kernel's own list is read here; whatever is odd is for the collect
+ * child.
+ */
+static bool empty_folder(int dirfd, const char *name)
+{
+    char entries[1024] __attribute__((aligned(8)));
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    long n;
+
+    if (fd < 0)
+        return false;
+    n = syscall(SYS_getdents64, fd, entries, sizeof entries);
+    close(fd);
+    return n > 0 && (size_t)n <= 2 * DOT_ENTRY_BYTES; /* "." and ".." */
+}
+
+/* Most runs leave no file, and making one on the host's disk costs more than many a script. */
+static bool may_have_files(const job_t *job)
+{
+    return job->req.mode != STAGE_ENTRYPOINT || !empty_folder(job->out_dir, "files");
+}
+
+static sb_code_t prepare_result(job_t *job, sb_err_t *err)
 {
     sb_code_t rc = SB_OK;
 
-    if (job->archive_fd < 0)
+    if (job->archive_fd < 0 && may_have_files(job))
         rc = state_archive_open(&job->h->state, job->req.execution, &job->archive_fd, err);
     if (rc != SB_OK || job->answer_fd >= 0)
         return rc;
@@ -323,7 +350,7 @@ static sb_code_t collect(job_t *job, sb_err_t *err)
 {
     collect_task_t task = make_task(job);
     int fds[5], nfds = 0, out = stdout_file(job);
-    sb_code_t rc = job_prepare_result(job, err);
+    sb_code_t rc = prepare_result(job, err);
 
     fds[nfds++] = job->out_dir;
     if (task.have_work)
@@ -332,7 +359,9 @@ static sb_code_t collect(job_t *job, sb_err_t *err)
     if (out >= 0)
         fds[nfds++] = out;
     fds[nfds++] = job->answer_fd;
-    fds[nfds++] = job->archive_fd;
+    task.have_archive = job->archive_fd >= 0;
+    if (task.have_archive)
+        fds[nfds++] = job->archive_fd;
     SB_FAULT_POINT("result to be collected");
     if (rc == SB_OK)
         rc = collector_start(&job->h->collectors, &task, fds, nfds, &collector_ops, job,
@@ -382,13 +411,13 @@ void job_dead(job_t *job)
         rc = collect(job, &err);
         /* while the collect child works: */
         cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
-        leftovers_remove(&job->h->leftovers, &job->leaf);
+        grave_bury(job->h, &job->child, &job->leaf);
         if (rc != SB_OK)
             wait_or_give_up(job, &err);
         return;
     }
     cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
-    leftovers_remove(&job->h->leftovers, &job->leaf);
+    grave_bury(job->h, &job->child, &job->leaf);
     if (!wanted) {
         job_fail(job, 499, "cancelled", "The gateway hung up.");
         job_refuse(job);

@@ -37,6 +37,7 @@ struct job_s {
     int starts; /* how often it was asked for */
     uint64_t job_len, input_len;
     uint64_t held;      /* of them in memory while it waits */
+    loop_task_t end;    /* the script has ended, and all that it left */
     loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
 
     stage_child_t child;
@@ -108,8 +109,6 @@ void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /* ---- job_end.c ---- */
-/* Opens what the result will be written to, while the kernel takes the sandbox down. */
-sb_code_t job_prepare_result(job_t *job, sb_err_t *err);
 void job_drop_archive(job_t *job); /* unless an answer promises it */
 const char *job_status_name(const job_t *job);
 int job_exit_code(const job_t *job); /* -1: none */

@@ -15,7 +15,6 @@
 #include "log.h"
 
 #define SETUP_MS    15000 /* from the request to RUN_READY */
-#define EXIT_MS     2000  /* from RUN_EXITED to the sandbox's death */
 #define STOP_MS     100   /* from RUN_STOP to SIGKILL */
 #define KILL_MS     15000 /* from SIGKILL to the sandbox's death */
 #define READ_CHUNK  65536
@@ -142,6 +141,8 @@ static void on_timer(void *ctx)
     }
 }
 
+static void on_end(void *ctx);
+
 void job_watch(job_t *job)
 {
     loop_t *loop = &job->h->loop;
@@ -149,6 +150,7 @@ void job_watch(job_t *job)
     job->out.source = (loop_source_t){.fd = -1, .fn = on_out, .ctx = job};
     job->err.source = (loop_source_t){.fd = -1, .fn = on_err, .ctx = job};
     job->timer.fn = on_timer;
+    job->end = (loop_task_t){.fn = on_end, .ctx = job};
     loop_timer_set(loop, &job->timer, SETUP_MS);
     if (loop_add(loop, &job->out.source, job->out.fd, EPOLLIN) != 0 ||
         loop_add(loop, &job->err.source, job->err.fd, EPOLLIN) != 0) {
@@ -184,11 +186,24 @@ static void run_exited(job_t *job, const run_report_t *report)
     }
     job->exited = true;
     job->wstatus = report->wstatus;
+    job->cpu_usec = report->cpu_usec;
+    job->maxrss = report->maxrss;
     job->ended_us = loop_now_us();
     job->state = JOB_ENDING;
-    loop_timer_set(&job->h->loop, &job->timer, EXIT_MS);
+    loop_timer_clear(&job->h->loop, &job->timer);
     SB_FAULT_POINT("script ended");
-    (void)job_prepare_result(job, NULL); /* tried again, and reported, when it is needed */
+    /* not from here: a message of the child must not end the child's struct */
+    loop_task(&job->h->loop, &job->end);
+}
+
+/* Every process of the script's is dead: its result is final, whatever pid 1 still has to do. */
+static void on_end(void *ctx)
+{
+    job_t *job = ctx;
+
+    pipe_drain(job, &job->out);
+    pipe_drain(job, &job->err);
+    job_dead(job);
 }
 
 /* pid 1 has measured it, and ends all. */
@@ -268,13 +283,13 @@ static void on_exited(void *ctx, const stage_event_t *event)
 {
     job_t *job = ctx;
 
+    loop_task_clear(&job->h->loop, &job->end);
     if (job->ended_us == 0)
         job->ended_us = loop_now_us();
     job->cpu_usec = event->cpu_usec;
     job->maxrss = event->maxrss;
     pipe_drain(job, &job->out);
     pipe_drain(job, &job->err);
-    SB_FAULT_POINT("sandbox dead");
     if (job->ready_us == 0 && !job->cancel_asked)
         job_fail(job, 500, "internal_error", "The sandbox ended before it was ready.");
     job_dead(job);
@@ -284,6 +299,8 @@ static void on_failed(void *ctx, const char *step, int errnum)
 {
     job_t *job = ctx;
 
+    if (job->end.next != NULL)
+        return; /* its end was on the way: the result is there all the same */
     if (log_begin(LOG_ERROR, "a run failed")) {
         log_str("execution", job->req.execution);
         log_str("step", step);

@@ -32,6 +32,7 @@
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define LAST_ANSWERS_MS 10000 /* after the runs were killed at a stop */
+#define REFILL_MS       5     /* from the start of a run to the making of its successor */
 
 static helper_t helper;
 static loop_source_t signals;
@@ -129,13 +130,25 @@ static void on_signal(void *ctx, uint32_t events)
 
 static bool all_done(const helper_t *h)
 {
-    return h->jobs == NULL && h->uploads == NULL && h->leftovers.count == 0 &&
+    return h->jobs == NULL && h->uploads == NULL && h->leftovers.count == 0 && h->graves == 0 &&
            h->server.nconnections == 0;
+}
+
+static void refill(void *ctx)
+{
+    helper_t *h = ctx;
+
+    loop_timer_clear(&h->loop, &h->refill);
+    collectors_refill(&h->collectors);
+    for (size_t i = 0; i < h->roots.count; i++)
+        warm_refill(&h->roots.root[i].sandboxes);
+    zygotes_refill(&h->zygotes);
 }
 
 static void on_dispatch(void *ctx)
 {
     helper_t *h = ctx;
+    bool started = false;
     void *owner;
 
     if (h->stopping) {
@@ -145,14 +158,19 @@ static void on_dispatch(void *ctx)
     }
     if (h->packer.state != LINK_READY)
         return;
-    while ((owner = queue_next(&h->runs, job_can_start)) != NULL)
+    /* what is being taken down holds memory and processes, too */
+    while (h->graves < (size_t)h->config.concurrency &&
+           (owner = queue_next(&h->runs, job_can_start)) != NULL) {
         job_start(owner);
+        started = true;
+    }
     while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes, NULL)) != NULL)
         intake_start(owner);
-    collectors_refill(&h->collectors);
-    for (size_t i = 0; i < h->roots.count; i++)
-        warm_refill(&h->roots.root[i].sandboxes);
-    zygotes_tend(&h->zygotes, true);
+    zygotes_tend(&h->zygotes);
+    if (started) /* it has the processors for a while; most end before that */
+        loop_timer_set(&h->loop, &h->refill, REFILL_MS);
+    else
+        refill(h);
 }
 
 /* Those in the root of that stage; NULL: all that packages may name. */
@@ -327,6 +345,7 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
                (size_t)h->config.concurrency);
     queue_init(&h->intakes, (size_t)h->config.queue, 0, (size_t)h->config.concurrency);
     h->dispatch = (loop_task_t){.fn = on_dispatch, .ctx = h};
+    h->refill = (loop_timer_t){.fn = refill, .ctx = h};
     helper_find_runtimes(h, packages);
     rc = helper_init_programs(h, on_link, h, err);
     collectors_init(&h->collectors, &h->loop, &h->packer);

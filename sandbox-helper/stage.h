@@ -224,7 +224,8 @@ enum run_report_kind {
         1,     /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
     RUN_READY, /* two descriptors come along: /sandbox/out, /sandbox/work.  All is mounted; what is
                   left, limits to filter, may still fail */
-    RUN_EXITED,        /* the script's main process ended: wstatus; pid 1 exits right after */
+    RUN_EXITED,        /* the script's main process ended: wstatus.  No process is left but pid 1,
+                          which exits right after */
     RUN_OUT_OF_MEMORY, /* no control group, and all processes together were over memory_bytes: pid
                           1 kills them and exits */
 };
@@ -237,19 +238,23 @@ typedef struct {
     int32_t failed_errno;
     char failed_step[64];
     char text[160]; /* for people; "" when the step says all */
+    uint64_t cpu_usec; /* RUN_EXITED: user + system of all processes but pid 1 */
+    uint64_t maxrss;   /* bytes, of the largest of them */
 } run_report_t;
 
 /* ---- main -> a collect child, on its status socket, once ---- */
 
 /*
  * Descriptors, in this order: out folder, work folder (only with have_work),
- * stdout tail memfd (only with have_stdout), answer memfd, archive file (write).
+ * stdout tail memfd (only with have_stdout), answer memfd, archive file (write, only with
+ * have_archive: without, there are no files to be packed).
  * The child writes to the answer file one JSON object, the run's result as
  * protocol.h says (without logs), and, when there are files, the archive.
  */
 typedef struct {
     uint32_t magic;
     uint32_t have_work;   /* script and module runs: new or changed files there are artifacts */
+    uint32_t have_archive;
     uint32_t have_stdout; /* last bytes of stdout, for the SkillLite dialect */
     int32_t exit_code;    /* -1: ended by a signal or killed by us */
     int32_t signal;       /* 0: none */

@@ -126,7 +126,7 @@ static bool due(const zygotes_t *z, const generation_t *g)
              loop_now_us() - g->since_us > c->zygote_recycle_ms * 1000));
 }
 
-static void tend(zygote_t *zy, bool refill)
+static void tend(zygote_t *zy)
 {
     if (zy->next != NULL && zy->next->link.state == LINK_READY) {
         zy->old = zy->now;
@@ -143,15 +143,20 @@ static void tend(zygote_t *zy, bool refill)
         end(&zy->old);
     if (zy->next == NULL && zy->old == NULL && due(zy->all, zy->now))
         zy->next = start(zy);
-    if (refill)
-        warm_refill(&zy->now->pool);
 }
 
-void zygotes_tend(zygotes_t *z, bool refill)
+void zygotes_tend(zygotes_t *z)
 {
     for (size_t i = 0; i < STAGE_RUNTIMES; i++)
         if (z->of[i] != NULL && z->of[i]->now != NULL)
-            tend(z->of[i], refill);
+            tend(z->of[i]);
+}
+
+void zygotes_refill(zygotes_t *z)
+{
+    for (size_t i = 0; i < STAGE_RUNTIMES; i++)
+        if (z->of[i] != NULL && z->of[i]->now != NULL)
+            warm_refill(&z->of[i]->now->pool);
 }
 
 /* ---- which runs ---- */

@@ -44,8 +44,10 @@ void zygotes_init(zygotes_t *z, const config_t *c, const roots_t *roots, const r
                   loop_t *loop, cgroups_t *cgroups, leftovers_t *leftovers,
                   void (*changed)(void *ctx), void *ctx);
 void zygotes_start(zygotes_t *z);
-/* Between two runs: successors, predecessors.  refill: children that wait, too. */
-void zygotes_tend(zygotes_t *z, bool refill);
+/* Successors and predecessors. */
+void zygotes_tend(zygotes_t *z);
+/* Asks for children that wait, where some are missing: between two runs. */
+void zygotes_refill(zygotes_t *z);
 void zygotes_close(zygotes_t *z);
 
 /* The zygote's sandboxes for that run, or NULL: the plain way, which is counted. */

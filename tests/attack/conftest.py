@@ -68,10 +68,17 @@ def push_others_package(gw, canaries):
     assert gw.run("private", key=other)["status"] == "success"
 
 
+# Whose process the probe takes over: a Bash script's, which was executed, or a Python script's,
+# which came from a zygote.  `make attack` does both.
+START = {"bash": 'exec /sandbox/scripts/probe "$@"\n',
+         "python": "import os, sys\nos.execv('/sandbox/scripts/probe', ['probe', *sys.argv[1:]])\n"}
+PROBE_FROM = os.environ.get("SKILLBOX_PROBE_FROM", "bash")
+
+
 def push_probe(gw):
-    """The probe as a skill: a Bash script execs it.  Its set-user-id bit is part of the attack."""
+    """The probe as a skill: a script execs it.  Its set-user-id bit is part of the attack."""
     assert PROBE.is_file(), "the probe is not built: make attack"
-    gw.push(skill("probe", 'exec /sandbox/scripts/probe "$@"\n', "bash", timeout="60s",
+    gw.push(skill("probe", START[PROBE_FROM], PROBE_FROM, timeout="60s",
                   files={"probe": (PROBE.read_bytes(), 0o4755)}))
     gw.push(skill("py", "import json\n"
                   "exec(compile(json.load(open('/sandbox/input.json'))['code'], 'code', 'exec'))"))
