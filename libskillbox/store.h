@@ -61,6 +61,12 @@ void sb_store_check_readers(sb_store_t *st);
 /* Can it be read?  For /ready. */
 sb_code_t sb_store_ping(sb_store_t *st, sb_err_t *err);
 
+typedef struct {
+    uint64_t map_bytes;  /* fixed */
+    uint64_t used_bytes; /* of it that were ever used */
+} sb_store_usage_t;
+sb_code_t sb_store_usage(sb_store_t *st, sb_store_usage_t *usage, sb_err_t *err);
+
 /* ---- API keys ---- */
 
 typedef enum { SB_ROLE_READER, SB_ROLE_RUNNER, SB_ROLE_PUBLISHER, SB_ROLE_ADMIN } sb_role_t;
