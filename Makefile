@@ -225,6 +225,11 @@ install: all ## install below DESTDIR/PREFIX
 	install -m 644 cli/skillbox.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 conf/nginx.conf.example conf/helper.yaml conf/systemd/sandbox-helper.service \
 	    $(DESTDIR)$(PREFIX)/share/skillbox/examples/
+	install -m 644 conf/systemd/sandbox-helper.socket conf/systemd/nginx.service.d-skillbox.conf \
+	    conf/systemd/sysusers-skillbox.conf conf/systemd/tmpfiles-skillbox.conf \
+	    conf/monitoring/dashboard.json conf/monitoring/alerts.yaml \
+	    $(DESTDIR)$(PREFIX)/share/skillbox/examples/
+	install -m 644 conf/logrotate/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/logrotate-skillbox
 	install -m 644 conf/apparmor/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/apparmor-skillbox
 
 .PHONY: clean

@@ -22,6 +22,7 @@ enum {
     EXIT_BUSY = 7,         /* overloaded or rate limited: try again later */
 };
 
+extern const sb_command_t cmd_backup, cmd_restore, cmd_gc, cmd_doctor;
 extern const sb_command_t cmd_up, cmd_down, cmd_status;
 extern const sb_command_t cmd_key_create, cmd_key_list, cmd_key_rotate, cmd_key_revoke;
 extern const sb_command_t cmd_tenant_create, cmd_tenant_list, cmd_tenant_limit, cmd_tenant_delete;

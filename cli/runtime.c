@@ -136,8 +136,7 @@ static pid_t start_check(const char *program, const char *config, int *out)
     return pid;
 }
 
-/* What `sandbox-helper --check --json` prints (new reference), or NULL and a message. */
-static json_t *ask_helper(const sb_args_t *args)
+json_t *sb_runtime_report(const sb_args_t *args)
 {
     char config[SB_STATE_PATH_MAX], program[SB_STATE_PATH_MAX];
     sb_buf_t text = SB_BUF_INIT(REPORT_MAX);
@@ -255,7 +254,7 @@ static int run_list(const sb_args_t *args)
     if (!sb_output_format(args, &json)) {
         return EXIT_USAGE;
     }
-    json_t *report = ask_helper(args);
+    json_t *report = sb_runtime_report(args);
     if (report == NULL) {
         return EXIT_FAILED;
     }
@@ -366,7 +365,7 @@ static int run_check(const sb_args_t *args)
     if (!sb_output_format(args, &json)) {
         return EXIT_USAGE;
     }
-    json_t *report = ask_helper(args);
+    json_t *report = sb_runtime_report(args);
     if (report == NULL) {
         return EXIT_FAILED;
     }

@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+#include <jansson.h>
+
 #include "options.h"
 #include "state.h"
 
@@ -14,5 +16,9 @@ bool sb_runtime_dir(const sb_args_t *args, char out[SB_STATE_PATH_MAX]);
 
 /* One of the helper's programs, beside this one or installed; O_PATH.  An exit status. */
 int sb_runtime_program(const char *name, int *fd);
+
+/* What `sandbox-helper --check --json` prints (new reference), or NULL and a message.  The command
+ * has the options --config and --state. */
+json_t *sb_runtime_report(const sb_args_t *args);
 
 #endif

@@ -86,6 +86,10 @@
 #define SB_P_CONTENT_TYPE "CONTENT_TYPE"
 #define SB_P_CHECK        "SKILLBOX_CHECK" /* 1: examine the package, keep nothing */
 #define SB_P_SCAN         "SKILLBOX_SCAN"  /* intake: off (or absent) | warn | block */
+/* What the tenant may have, absent: any number.  429 rate_limited when its runs that wait are so
+ * many already; those above its running ones wait. */
+#define SB_P_TENANT_RUNNING "SKILLBOX_TENANT_RUNNING"
+#define SB_P_TENANT_WAITING "SKILLBOX_TENANT_WAITING"
 
 #define SB_OP_RUN    "run"
 #define SB_OP_INTAKE "intake"
@@ -101,6 +105,10 @@
 #define SB_H_FILES      "X-Skillbox-Files"      /* files in the archive; 0 = there is no archive */
 #define SB_H_QUEUE_USEC "X-Skillbox-Queue-Usec" /* time spent queued */
 #define SB_H_RUN_USEC   "X-Skillbox-Run-Usec"   /* sandbox set-up to the script's end */
+
+/* of which set-up, until the script could start; and from its end to the result */
+#define SB_H_START_USEC   "X-Skillbox-Start-Usec"
+#define SB_H_COLLECT_USEC "X-Skillbox-Collect-Usec"
 
 /* headers of a completion, beside STATUS, FILES, QUEUE_USEC and RUN_USEC */
 #define SB_H_TENANT     "X-Skillbox-Tenant"

@@ -519,6 +519,21 @@ sb_code_t sb_store_ping(sb_store_t *st, sb_err_t *err)
     return rc == 0 ? SB_OK : sb_store_fail(st, rc, "reading the schema", err);
 }
 
+sb_code_t sb_store_usage(sb_store_t *st, sb_store_usage_t *usage, sb_err_t *err)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    int rc = mdb_env_info(st->env, &info);
+
+    if (rc == 0)
+        rc = mdb_env_stat(st->env, &stat);
+    if (rc != 0)
+        return sb_store_fail(st, rc, "asking for its size", err);
+    usage->map_bytes = info.me_mapsize;
+    usage->used_bytes = (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
+    return SB_OK;
+}
+
 /* ---- batches ---- */
 
 sb_code_t sb_batch_begin(sb_store_t *st, sb_batch_t **out, sb_err_t *err)

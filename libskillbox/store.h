@@ -61,6 +61,12 @@ void sb_store_check_readers(sb_store_t *st);
 /* Can it be read?  For /ready. */
 sb_code_t sb_store_ping(sb_store_t *st, sb_err_t *err);
 
+typedef struct {
+    uint64_t map_bytes;  /* fixed */
+    uint64_t used_bytes; /* of it that were ever used */
+} sb_store_usage_t;
+sb_code_t sb_store_usage(sb_store_t *st, sb_store_usage_t *usage, sb_err_t *err);
+
 /* ---- API keys ---- */
 
 typedef enum { SB_ROLE_READER, SB_ROLE_RUNNER, SB_ROLE_PUBLISHER, SB_ROLE_ADMIN } sb_role_t;
@@ -383,5 +389,27 @@ sb_code_t sb_batch_idempotency_remove(sb_batch_t *b, const char *tenant,
                                       sb_err_t *err);
 /* Forgets at most max keys that were taken before before_ms. */
 sb_code_t sb_batch_idempotency_sweep(sb_batch_t *b, int64_t before_ms, unsigned max, sb_err_t *err);
+
+/* ---- copies (store_backup.c); not for nginx ---- */
+
+typedef struct {
+    uint64_t records;
+    uint64_t packages;
+    uint64_t touched; /* of no meaning */
+} sb_store_check_t;
+
+/* Reads every record and looks for the file of every package.  SB_EINTERNAL: something is damaged
+ * or missing. */
+sb_code_t sb_store_check(sb_store_t *st, sb_store_check_t *check, sb_err_t *err);
+/*
+ * A copy of one moment in the folder dest, which is there and empty; gateways go on beside it.
+ * Durable when it returns.  SB_EBUSY: packages come and go too fast.  After a failure dest holds
+ * a part.
+ */
+sb_code_t sb_store_backup(sb_store_t *st, const char *dest, sb_err_t *err);
+/* A synced copy of a regular file; to must not be there. */
+sb_code_t sb_store_copy_file(const char *from, const char *to, sb_err_t *err);
+/* Makes the map of a store that nobody has open larger; it never gets smaller. */
+sb_code_t sb_store_enlarge(const char *path, size_t size, sb_err_t *err);
 
 #endif

@@ -6,6 +6,7 @@
  *   store_keys.c        API keys
  *   store_tenants.c     tenants and their limits
  *   store_upgrade.c     a store of an older schema becomes one of this
+ *   store_backup.c      copies, checks; not in nginx
  *   store_skills.c      skill versions
  *   store_heads.c       what `latest` means
  *   store_catalog.c     lists of skills and versions

@@ -17,6 +17,8 @@
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
  *     _auth  _roles  _key_use  _variables  _errors
+ *     _zone  _limits  _auth_failures  _metrics  what the workers share
+ *     _audit           the log phase
  *
  * Everything runs in nginx workers: as the worker's user, on the event loop,
  * unless a comment says "thread".
@@ -55,6 +57,9 @@ typedef struct ngx_http_skillbox_work_s   ngx_http_skillbox_work_t;
 typedef struct ngx_http_skillbox_ready_s  ngx_http_skillbox_ready_t;
 
 
+#define NGX_HTTP_SKILLBOX_VERSION  "0.1.0"
+
+
 /* configuration */
 
 typedef struct {
@@ -74,6 +79,8 @@ typedef struct {
     time_t                        keep_age;    /* of executions; 0: any */
     ngx_int_t                     keep_count;  /* of a tenant; 0: any */
     time_t                        keep_keys;   /* idempotency keys */
+    ngx_shm_zone_t               *zone;
+    ngx_open_file_t              *audit;       /* NULL: no audit log */
 } ngx_http_skillbox_main_conf_t;
 
 
@@ -81,6 +88,7 @@ typedef struct {
     ngx_flag_t                    enable;
     ngx_flag_t                    auth;
     ngx_flag_t                    json_errors;
+    ngx_uint_t                    auth_failures; /* a minute; 0: no limit */
     off_t                         max_package;
     off_t                         max_input;
     ngx_str_t                     artifacts;
@@ -93,6 +101,9 @@ typedef struct {
     ngx_http_upstream_conf_t      probe;       /* the same, short of time */
     ngx_http_upstream_conf_t      ask;         /* probe, of all helpers */
     ngx_http_upstream_conf_t      attach;      /* upstream, the same */
+
+    ngx_flag_t                    metrics;
+    ngx_http_complex_value_t     *metrics_class;
 
     ngx_str_t                     prefix;      /* what stands before /v1 */
     ngx_array_t                  *error_pages; /* as nginx merged them */
@@ -176,13 +187,22 @@ struct ngx_http_skillbox_ctx_s {
     ngx_str_t                     execution;
     ngx_str_t                     status;
     int64_t                       queue_usec;  /* -1: unknown */
+    int64_t                       start_usec;
     int64_t                       run_usec;
+    int64_t                       collect_usec;
 
     ngx_str_t                     request_id;
+
+    /* what waits for the helper's status */
+    ngx_int_t                   (*status_answer)(ngx_http_request_t *r,
+                                     ngx_http_skillbox_ready_t *ready);
 
     /* for the audit log */
     ngx_str_t                     object;      /* what a call of admin's is about */
     ngx_str_t                     digest;      /* of the package */
+
+    int64_t                       limit[SB_LIMIT_COUNT]; /* once read */
+    void                         *place;       /* the run's, in the zone */
 };
 
 
@@ -334,6 +354,14 @@ ngx_int_t ngx_http_skillbox_health(ngx_http_request_t *r,
 ngx_int_t ngx_http_skillbox_ready(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_http_skillbox_ready_t *ngx_http_skillbox_create_ready(ngx_conf_t *cf);
+/* what the helper says of itself, at most a second old, to answer r with */
+ngx_int_t ngx_http_skillbox_helper_status(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx,
+    ngx_int_t (*answer)(ngx_http_request_t *r,
+    ngx_http_skillbox_ready_t *ready));
+/* can it run skills?  *text: its own words, JSON; empty: there are none */
+ngx_uint_t ngx_http_skillbox_helper_said(ngx_http_skillbox_ready_t *ready,
+    ngx_str_t *text);
 
 
 /* ngx_http_skillbox_auth.c */
@@ -351,6 +379,65 @@ ngx_int_t ngx_http_skillbox_check_role(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 /* notes that the key was used now; written some time later */
 void ngx_http_skillbox_key_use(const sb_key_t *key);
+
+
+/* ngx_http_skillbox_zone.c */
+
+char *ngx_http_skillbox_set_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_skillbox_add_zone(ngx_conf_t *cf,
+    ngx_http_skillbox_main_conf_t *smcf, ngx_str_t *name, size_t size);
+void ngx_http_skillbox_zone_init(ngx_cycle_t *cycle,
+    ngx_http_skillbox_main_conf_t *smcf);
+void ngx_http_skillbox_zone_exit(void);
+
+
+/* ngx_http_skillbox_limits.c */
+
+/* NGX_OK: the run has its place until limits_end(); else the status */
+ngx_int_t ngx_http_skillbox_limits_begin(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* idempotent */
+void ngx_http_skillbox_limits_end(ngx_http_skillbox_ctx_t *ctx);
+/* after limits_begin(): tells the helper */
+void ngx_http_skillbox_limits_params(ngx_http_skillbox_ctx_t *ctx,
+    ngx_http_skillbox_call_t *call);
+/* bytes; -1: *rc is the status */
+off_t ngx_http_skillbox_limits_package(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_int_t *rc);
+
+
+/* ngx_http_skillbox_auth_failures.c */
+
+/* counts a failure */
+void ngx_http_skillbox_auth_failed(ngx_http_request_t *r);
+/* NGX_OK, or 429: the address has failed too often */
+ngx_int_t ngx_http_skillbox_auth_limit(ngx_http_request_t *r);
+
+
+/* ngx_http_skillbox_metrics.c */
+
+/* a refusal for that limit; SB_LIMIT_COUNT: for failed authentications */
+void ngx_http_skillbox_count_limited(ngx_uint_t limit);
+/* an ngx_http_skillbox_auth_state_e that isn't OK */
+void ngx_http_skillbox_count_auth(ngx_uint_t state);
+/* any thread */
+void ngx_http_skillbox_count_batch(ngx_uint_t operations, int64_t usec,
+    ngx_uint_t failed);
+/* at the log phase; ctx may be NULL */
+void ngx_http_skillbox_count_request(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* NGX_OK: it is the end of an asynchronous run */
+ngx_int_t ngx_http_skillbox_count_completion(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_metrics_handler(ngx_http_request_t *r);
+
+
+/* ngx_http_skillbox_audit.c */
+
+char *ngx_http_skillbox_set_audit_log(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_skillbox_log_handler(ngx_http_request_t *r);
 
 
 /* ngx_http_skillbox_admin_keys.c, _admin_tenants.c */
@@ -443,6 +530,7 @@ typedef struct {
     ngx_fd_t                      fd;
     off_t                         size;
     ngx_str_t                     type;         /* media type */
+    off_t                         max;         /* of the package itself */
     off_t                         limit;
     sb_on_conflict_t              on_conflict;
     ngx_uint_t                    check;        /* examine only */

@@ -201,9 +201,26 @@ ngx_int_t
 ngx_http_skillbox_authorize(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
-    sb_err_t  err;
+    sb_err_t   err;
+    ngx_int_t  rc;
 
     ngx_http_skillbox_authenticate(r, ctx);
+
+    if (ctx->auth == NGX_HTTP_SKILLBOX_AUTH_INVALID
+        || ctx->auth == NGX_HTTP_SKILLBOX_AUTH_EXPIRED)
+    {
+        rc = ngx_http_skillbox_auth_limit(r);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        ngx_http_skillbox_auth_failed(r);
+        ngx_http_skillbox_count_auth(ctx->auth);
+
+    } else if (ctx->auth == NGX_HTTP_SKILLBOX_AUTH_MISSING) {
+        ngx_http_skillbox_count_auth(ctx->auth);
+    }
 
     switch (ctx->auth) {
 

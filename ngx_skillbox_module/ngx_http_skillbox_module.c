@@ -22,6 +22,10 @@ static char *ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent,
 static void ngx_http_skillbox_merge_upstream(ngx_conf_t *cf,
     ngx_http_upstream_conf_t *conf, ngx_http_upstream_conf_t *prev);
 static void ngx_http_skillbox_ask_all(ngx_http_upstream_conf_t *conf);
+static ngx_int_t ngx_http_skillbox_create_probe(ngx_conf_t *cf,
+    ngx_http_skillbox_loc_conf_t *conf);
+static char *ngx_http_skillbox_merge_metrics(ngx_conf_t *cf,
+    ngx_http_skillbox_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf);
 static char *ngx_http_skillbox_check_loc_conf(ngx_conf_t *cf,
     ngx_http_skillbox_loc_conf_t *conf);
 static void ngx_http_skillbox_set_prefix(ngx_http_skillbox_loc_conf_t *conf,
@@ -61,6 +65,41 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       ngx_http_skillbox_set_retention,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
+      NULL },
+
+    { ngx_string("skillbox_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_skillbox_set_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("skillbox_audit_log"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_skillbox_set_audit_log,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("skillbox_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, metrics),
+      NULL },
+
+    { ngx_string("skillbox_metrics_class"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_http_set_complex_value_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, metrics_class),
+      NULL },
+
+    { ngx_string("skillbox_auth_failures"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, auth_failures),
       NULL },
 
     { ngx_string("skillbox"),
@@ -284,7 +323,9 @@ ngx_http_skillbox_get_ctx(ngx_http_request_t *r)
 
     ctx->request = r;
     ctx->queue_usec = -1;
+    ctx->start_usec = -1;
     ctx->run_usec = -1;
+    ctx->collect_usec = -1;
 
     cln->handler = ngx_http_skillbox_cleanup;
     ngx_http_set_ctx(r, ctx, ngx_http_skillbox_module);
@@ -313,6 +354,8 @@ ngx_http_skillbox_cleanup(void *data)
     if (ctx->abandon) {
         ctx->abandon(ctx);
     }
+
+    ngx_http_skillbox_limits_end(ctx);
 }
 
 
@@ -338,6 +381,13 @@ ngx_http_skillbox_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_http_skillbox_access_handler;
 
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_skillbox_log_handler;
+
     return ngx_http_skillbox_filter_init(cf);
 }
 
@@ -362,6 +412,7 @@ ngx_http_skillbox_create_main_conf(ngx_conf_t *cf)
     {
         return NULL;
     }
+    smcf->audit = NGX_CONF_UNSET_PTR;
 
     return smcf;
 }
@@ -373,8 +424,11 @@ ngx_http_skillbox_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_http_skillbox_main_conf_t *smcf = conf;
 
     ngx_str_t                      name = ngx_string("request_id");
+    ngx_str_t                      zone = ngx_string("skillbox");
     ngx_http_core_loc_conf_t      *clcf;
     ngx_http_skillbox_loc_conf_t  *slcf;
+
+    ngx_conf_init_ptr_value(smcf->audit, NULL);
 
     smcf->request_id = ngx_http_get_variable_index(cf, &name);
     if (smcf->request_id == NGX_ERROR) {
@@ -391,6 +445,13 @@ ngx_http_skillbox_init_main_conf(ngx_conf_t *cf, void *conf)
     slcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_skillbox_module);
     slcf->error_pages = clcf->error_pages;
 
+    if (smcf->store.len && smcf->zone == NULL
+        && ngx_http_skillbox_add_zone(cf, smcf, &zone,
+                                      4 * 1024 * 1024) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -401,8 +462,9 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     ngx_http_skillbox_loc_conf_t  *conf;
 
     /*
-     * set by ngx_pcalloc(): artifacts, prefix, public_url, scan, error_pages, ready,
-     * upstream.upstream, upstream.next_upstream, and all that upstream offers
+     * set by ngx_pcalloc(): artifacts, prefix, public_url, scan, metrics_class,
+     * error_pages, ready, upstream.upstream, upstream.next_upstream, and all
+     * that upstream offers
      * beyond timeouts and tries (buffering, caching, TLS, header lists)
      */
 
@@ -414,6 +476,8 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     conf->enable = NGX_CONF_UNSET;
     conf->auth = NGX_CONF_UNSET;
     conf->json_errors = NGX_CONF_UNSET;
+    conf->auth_failures = NGX_CONF_UNSET_UINT;
+    conf->metrics = NGX_CONF_UNSET;
     conf->max_package = NGX_CONF_UNSET;
     conf->max_input = NGX_CONF_UNSET;
     conf->sign_keys = NGX_CONF_UNSET_PTR;
@@ -445,6 +509,7 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
     ngx_conf_merge_value(conf->auth, prev->auth, 1);
     ngx_conf_merge_value(conf->json_errors, prev->json_errors, 0);
+    ngx_conf_merge_uint_value(conf->auth_failures, prev->auth_failures, 0);
     ngx_conf_merge_off_value(conf->max_package, prev->max_package,
                              SB_PACKAGE_MAX);
     ngx_conf_merge_off_value(conf->max_input, prev->max_input, SB_INPUT_MAX);
@@ -477,6 +542,16 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return ngx_http_skillbox_internal_conf(cf, conf);
     }
 
+    ngx_conf_merge_value(conf->metrics, prev->metrics, 0);
+
+    if (conf->metrics_class == NULL) {
+        conf->metrics_class = prev->metrics_class;
+    }
+
+    if (conf->metrics && !conf->enable) {
+        return ngx_http_skillbox_merge_metrics(cf, conf, clcf);
+    }
+
     if (!conf->enable) {
         return NGX_CONF_OK;
     }
@@ -492,6 +567,18 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     clcf->client_max_body_size = ngx_max(conf->max_package + SB_KIB * 64,
                                          conf->max_input);
 
+    if (ngx_http_skillbox_create_probe(cf, conf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_skillbox_check_loc_conf(cf, conf);
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_create_probe(ngx_conf_t *cf,
+    ngx_http_skillbox_loc_conf_t *conf)
+{
     conf->probe = conf->upstream;
     conf->probe.connect_timeout = ngx_min(conf->probe.connect_timeout, 5000);
     conf->probe.send_timeout = ngx_min(conf->probe.send_timeout, 5000);
@@ -505,11 +592,39 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_skillbox_ask_all(&conf->attach);
 
     conf->ready = ngx_http_skillbox_create_ready(cf);
-    if (conf->ready == NULL) {
+
+    return conf->ready ? NGX_OK : NGX_ERROR;
+}
+
+
+/* a location for monitoring: the helper's figures too if it has a helper */
+
+static char *
+ngx_http_skillbox_merge_metrics(ngx_conf_t *cf,
+    ngx_http_skillbox_loc_conf_t *conf, ngx_http_core_loc_conf_t *clcf)
+{
+    ngx_http_skillbox_main_conf_t  *smcf;
+
+    smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_skillbox_module);
+
+    if (smcf->store.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"skillbox_metrics\" needs \"skillbox_store\" "
+                           "at the http level");
         return NGX_CONF_ERROR;
     }
 
-    return ngx_http_skillbox_check_loc_conf(cf, conf);
+    if (clcf->handler == NULL) {
+        clcf->handler = ngx_http_skillbox_metrics_handler;
+    }
+
+    if (conf->upstream.upstream
+        && ngx_http_skillbox_create_probe(cf, conf) != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -680,6 +795,7 @@ ngx_http_skillbox_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_skillbox_retention_init(cycle, smcf);
+    ngx_http_skillbox_zone_init(cycle, smcf);
 
     return ngx_http_skillbox_store_init(cycle, smcf);
 }
@@ -690,4 +806,5 @@ ngx_http_skillbox_exit_process(ngx_cycle_t *cycle)
 {
     ngx_http_skillbox_store_exit(cycle);
     ngx_http_skillbox_retention_exit();
+    ngx_http_skillbox_zone_exit();
 }

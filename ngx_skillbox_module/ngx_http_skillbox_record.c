@@ -210,7 +210,9 @@ ngx_http_skillbox_record_finish(ngx_http_request_t *r,
 
     ctx->status = ngx_http_skillbox_copy(r->pool, status, len);
     ctx->queue_usec = ngx_http_skillbox_number(call, SB_H_QUEUE_USEC);
+    ctx->start_usec = ngx_http_skillbox_number(call, SB_H_START_USEC);
     ctx->run_usec = ngx_http_skillbox_number(call, SB_H_RUN_USEC);
+    ctx->collect_usec = ngx_http_skillbox_number(call, SB_H_COLLECT_USEC);
 
     f = ngx_http_skillbox_finish_create(ctx, run, status, len);
     if (f == NULL) {

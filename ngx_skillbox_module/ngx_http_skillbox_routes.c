@@ -326,6 +326,28 @@ ngx_http_skillbox_free_ready(void *data)
 ngx_int_t
 ngx_http_skillbox_ready(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
 {
+    return ngx_http_skillbox_helper_status(r, ctx,
+                                           ngx_http_skillbox_ready_answer);
+}
+
+
+ngx_uint_t
+ngx_http_skillbox_helper_said(ngx_http_skillbox_ready_t *ready,
+    ngx_str_t *text)
+{
+    text->data = (u_char *) (ready->helper.data ? ready->helper.data : "");
+    text->len = ready->helper.len;
+
+    return ready->ok;
+}
+
+
+ngx_int_t
+ngx_http_skillbox_helper_status(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx,
+    ngx_int_t (*answer)(ngx_http_request_t *r,
+    ngx_http_skillbox_ready_t *ready))
+{
     ngx_msec_t                     age;
     ngx_http_skillbox_call_t      *call;
     ngx_http_skillbox_ready_t     *ready;
@@ -342,8 +364,10 @@ ngx_http_skillbox_ready(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
                 && ngx_current_msec - ready->asked
                    < NGX_HTTP_SKILLBOX_READY_STALE)))
     {
-        return ngx_http_skillbox_ready_answer(r, ready);
+        return answer(r, ready);
     }
+
+    ctx->status_answer = answer;
 
     call = ngx_http_skillbox_call_create(r, ctx, SB_OP_STATUS);
     if (call == NULL) {
@@ -372,9 +396,11 @@ static void
 ngx_http_skillbox_ready_asked(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call)
 {
+    ngx_http_skillbox_ctx_t       *ctx;
     ngx_http_skillbox_ready_t     *ready;
     ngx_http_skillbox_loc_conf_t  *slcf;
 
+    ctx = ngx_http_skillbox_get_ctx(r);
     slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
     ready = slcf->ready;
 
@@ -384,7 +410,7 @@ ngx_http_skillbox_ready_asked(ngx_http_request_t *r,
     ready->asking = 0;
     ready->time = ngx_current_msec;
 
-    ngx_http_finalize_request(r, ngx_http_skillbox_ready_answer(r, ready));
+    ngx_http_finalize_request(r, ctx->status_answer(r, ready));
 }
 
 

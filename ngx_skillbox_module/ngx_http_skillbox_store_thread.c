@@ -47,6 +47,7 @@ typedef struct {
 
 
 static void ngx_http_skillbox_store_hand_over(void);
+static int64_t ngx_http_skillbox_clock_usec(void);
 static void ngx_http_skillbox_store_batch(void *data, ngx_log_t *log);
 static void ngx_http_skillbox_store_complete(ngx_event_t *ev);
 static void ngx_http_skillbox_op_complete(ngx_http_skillbox_op_t *op);
@@ -297,6 +298,17 @@ ngx_http_skillbox_store_hand_over(void)
 }
 
 
+static int64_t
+ngx_http_skillbox_clock_usec(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+
 /* thread (at exit: the process alone) */
 
 static void
@@ -304,12 +316,17 @@ ngx_http_skillbox_store_batch(void *data, ngx_log_t *log)
 {
     ngx_http_skillbox_process_t *sp = data;
 
+    int64_t                  began;
     sb_err_t                 err;
     sb_batch_t              *batch;
+    ngx_uint_t               n;
     ngx_queue_t             *q;
     ngx_http_skillbox_op_t  *op;
 
     ngx_memzero(&err, sizeof(sb_err_t));
+
+    began = ngx_http_skillbox_clock_usec();
+    n = 0;
 
     /* what needs no transaction is done before LMDB's writer lock is taken */
 
@@ -318,6 +335,8 @@ ngx_http_skillbox_store_batch(void *data, ngx_log_t *log)
          q = ngx_queue_next(q))
     {
         op = ngx_queue_data(q, ngx_http_skillbox_op_t, queue);
+
+        n++;
 
         if (op->prepare) {
             op->prepare(op);
@@ -336,9 +355,14 @@ ngx_http_skillbox_store_batch(void *data, ngx_log_t *log)
         }
 
         if (sb_batch_commit(batch, &err) == SB_OK) {
+            ngx_http_skillbox_count_batch(n, ngx_http_skillbox_clock_usec()
+                                             - began, 0);
             return;
         }
     }
+
+    ngx_http_skillbox_count_batch(n, ngx_http_skillbox_clock_usec() - began,
+                                  1);
 
     for (q = ngx_queue_head(&sp->batch);
          q != ngx_queue_sentinel(&sp->batch);

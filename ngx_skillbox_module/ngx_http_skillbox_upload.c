@@ -96,12 +96,9 @@ static ngx_int_t
 ngx_http_skillbox_upload_read(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_upload_t *upload)
 {
-    off_t                          limit;
-    ngx_int_t                      rc;
-    ngx_uint_t                     multipart;
-    ngx_http_skillbox_loc_conf_t  *slcf;
-
-    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+    off_t       limit;
+    ngx_int_t   rc;
+    ngx_uint_t  multipart;
 
     if (!ngx_http_skillbox_media_type(r, &multipart)) {
         return ngx_http_skillbox_error(r, NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
@@ -110,7 +107,13 @@ ngx_http_skillbox_upload_read(ngx_http_request_t *r,
                                        "multipart/form-data.");
     }
 
-    limit = slcf->max_package;
+    limit = ngx_http_skillbox_limits_package(r, ctx, &rc);
+
+    if (limit == -1) {
+        return rc;
+    }
+
+    upload->max = limit;
 
     if (multipart) {
         limit += NGX_HTTP_SKILLBOX_MULTIPART_EXTRA;
@@ -121,7 +124,7 @@ ngx_http_skillbox_upload_read(ngx_http_request_t *r,
     if (r->headers_in.content_length_n > limit) {
         return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                        "A package may have %lld bytes.",
-                                       (long long) slcf->max_package);
+                                       (long long) upload->max);
     }
 
     r->request_body_in_file_only = 1;
@@ -231,10 +234,9 @@ static ngx_int_t
 ngx_http_skillbox_upload_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
-    ngx_chain_t                   *cl;
-    ngx_temp_file_t               *tf;
-    ngx_http_skillbox_upload_t    *upload;
-    ngx_http_skillbox_loc_conf_t  *slcf;
+    ngx_chain_t                 *cl;
+    ngx_temp_file_t             *tf;
+    ngx_http_skillbox_upload_t  *upload;
 
     upload = ctx->data;
     tf = r->request_body ? r->request_body->temp_file : NULL;
@@ -255,11 +257,9 @@ ngx_http_skillbox_upload_take(ngx_http_request_t *r,
     }
 
     if (upload->size > upload->limit) {
-        slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
-
         return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                        "A package may have %lld bytes.",
-                                       (long long) slcf->max_package);
+                                       (long long) upload->max);
     }
 
     return ngx_http_skillbox_upload_send(r, ctx, upload);

@@ -335,7 +335,7 @@ void connection_refuse(connection_t *c, int status, const char *slug, const char
     char headers[64] = "";
 
     refusal_body(&body, slug, message);
-    if (status == 503)
+    if (status == 503 || status == 429)
         snprintf(headers, sizeof headers, "Retry-After: %d\r\n", RETRY_AFTER_SEC);
     if (sb_buf_ok(&body))
         connection_answer(c, status, headers, body.data, body.len);

@@ -90,7 +90,7 @@ static void intake_free(intake_t *in)
         connection_set_owner(in->conn, NULL, NULL);
     queue_remove(&h->intakes, &in->entry);
     if (in->placed)
-        queue_done(&h->intakes);
+        queue_done(&h->intakes, &in->entry);
     loop_timer_clear(&h->loop, &in->timer);
     stage_child_release(&in->child);
     close_fd(&in->upload_rw);

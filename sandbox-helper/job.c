@@ -40,6 +40,9 @@ job_t *job_new(helper_t *h, connection_t *conn, const request_t *request)
     job->h = h;
     job->conn = conn;
     job->req = *request;
+    job->entry.tenant = job->req.tenant;
+    job->entry.running_cap = (size_t)request->tenant_running;
+    job->entry.waiting_cap = (size_t)(request->tenant_waiting + 1);
     job->job_fd = job->out_dir = job->work_dir = job->answer_fd = job->archive_fd = -1;
     job->out.fd = job->out.source.fd = job->err.fd = job->err.source.fd = -1;
     job->timer = (loop_timer_t){.fn = on_queue_timeout, .ctx = job};
@@ -77,7 +80,7 @@ void job_free_run(job_t *job)
     int *fds[] = {&job->job_fd, &job->out.fd, &job->err.fd, &job->out_dir, &job->work_dir};
 
     if (job->placed)
-        queue_done(&h->runs);
+        queue_done(&h->runs, &job->entry);
     job->placed = false;
     loop_timer_clear(&h->loop, &job->timer);
     loop_task_clear(&h->loop, &job->end);
@@ -253,8 +256,12 @@ static void on_complete(void *owner, uint64_t stdin_len)
         refuse_now(job, 503, "overloaded", "The sandbox helper is stopping.");
         return;
     }
+    if (queue_tenant_full(&h->runs, &job->entry)) {
+        refuse_now(job, 429, "rate_limited", "The tenant has as many runs waiting as it may.");
+        return;
+    }
     if (h->waiting_input + stdin_len > WAITING_INPUT_MAX ||
-        queue_full(&h->runs, job->entry.background)) {
+        !queue_has_place(&h->runs, &job->entry)) {
         refuse_now(job, 503, "overloaded", "Too many runs are waiting for their turn.");
         return;
     }

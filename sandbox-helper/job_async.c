@@ -238,6 +238,9 @@ static int write_result(job_t *job, int fd)
         if (job->started_us != 0) {
             fact_int(&facts, SB_H_QUEUE_USEC, job->started_us - job->queued_us);
             fact_int(&facts, SB_H_RUN_USEC, job->ended_us - job->started_us);
+            fact_int(&facts, SB_H_START_USEC,
+                     (job->ready_us != 0 ? job->ready_us : job->ended_us) - job->started_us);
+            fact_int(&facts, SB_H_COLLECT_USEC, loop_now_us() - job->ended_us);
         }
         rc = sb_buf_ok(&facts) ? spool_seal(fd, result_len + log_len, facts.data, facts.len) : -1;
     }

@@ -160,12 +160,14 @@ static void answer(job_t *job)
 
     if (signum == 0)
         snprintf(code, sizeof code, SB_H_EXIT_CODE ": %d\r\n", job_exit_code(job));
-    snprintf(headers, sizeof headers,
-             SB_H_STATUS ": %s\r\n%s" SB_H_FILES ": %u\r\n" SB_H_QUEUE_USEC
-                         ": %lld\r\n" SB_H_RUN_USEC ": %lld\r\n",
-             job_status_name(job), code, job->report.files,
-             (long long)(job->started_us - job->queued_us),
-             (long long)(job->ended_us - job->started_us));
+    snprintf(
+        headers, sizeof headers,
+        SB_H_STATUS ": %s\r\n%s" SB_H_FILES ": %u\r\n" SB_H_QUEUE_USEC ": %lld\r\n" SB_H_RUN_USEC
+                    ": %lld\r\n" SB_H_START_USEC ": %lld\r\n" SB_H_COLLECT_USEC ": %lld\r\n",
+        job_status_name(job), code, job->report.files,
+        (long long)(job->started_us - job->queued_us), (long long)(job->ended_us - job->started_us),
+        (long long)((job->ready_us != 0 ? job->ready_us : job->ended_us) - job->started_us),
+        (long long)(loop_now_us() - job->ended_us));
     job->answered = job->archive_kept;
     job_drop_archive(job);
     send_log_tail(job);

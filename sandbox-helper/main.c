@@ -27,6 +27,7 @@
 #include "job.h"
 #include "log.h"
 #include "remedy.h"
+#include "service.h"
 
 /* Exit codes; docs/helper.md */
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -119,6 +120,7 @@ static void on_signal(void *ctx, uint32_t events)
         return;
     }
     h->stopping = true;
+    service_stopping();
     stop_timer = (loop_timer_t){.fn = on_stop_timer, .ctx = h};
     loop_timer_set(&h->loop, &stop_timer, h->config.stop_timeout_ms);
     server_stop(&h->server, &h->config);
@@ -224,6 +226,7 @@ static void first_ready(helper_t *h)
         log_end();
     }
     log_missing_runtimes(h, NULL);
+    service_ready(&h->loop, tier);
 }
 
 static void on_link(void *ctx, stagelink_t *link)
@@ -295,6 +298,9 @@ static sb_code_t become_user(helper_t *h, bool check, sb_err_t *err)
     bool root = geteuid() == 0;
     sb_code_t rc = SB_OK;
 
+    if (!check && !service_open() && errno != 0)
+        log_event(LOG_WARN, "the service manager can't be told that we are ready", "error",
+                  strerror(errno));
     cgroups_open(&h->cgroups, &h->config, check);
     if (root && !check)
         rc = state_prepare(&h->config, err);
@@ -380,6 +386,7 @@ static void finish(helper_t *h)
     cgroups_close(&h->cgroups);
     if (signals.fd >= 0)
         close(signals.fd);
+    service_close(&h->loop);
     loop_free(&h->loop);
 }
 

@@ -12,7 +12,8 @@
 #include "../libskillbox/semver.h"
 #include "image.h"
 
-#define TIME_MAX_MS 253402300799999LL /* the year 9999's end */
+#define TIME_MAX_MS     253402300799999LL /* the year 9999's end */
+#define TENANT_RUNS_MAX 1000000000
 
 typedef struct {
     const char *data;
@@ -42,15 +43,17 @@ enum {
     P_CONTENT_TYPE,
     P_CHECK,
     P_SCAN,
+    P_TENANT_RUNNING,
+    P_TENANT_WAITING,
     P_COUNT
 };
 
 static const char *const names[P_COUNT] = {
-    SB_P_OP,      SB_P_REQUEST_ID, SB_P_TENANT, SB_P_EXECUTION,    SB_P_SKILL,
-    SB_P_VERSION, SB_P_DIGEST,     SB_P_LANG,   SB_P_IMAGE,        SB_P_MODE,
-    SB_P_TARGET,  SB_P_TIMEOUT_MS, SB_P_MEMORY, SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
-    SB_P_CREATED, SB_P_OFFSET,     SB_P_FOLLOW, SB_P_CONTENT_TYPE, SB_P_CHECK,
-    SB_P_SCAN};
+    SB_P_OP,      SB_P_REQUEST_ID,     SB_P_TENANT,        SB_P_EXECUTION,    SB_P_SKILL,
+    SB_P_VERSION, SB_P_DIGEST,         SB_P_LANG,          SB_P_IMAGE,        SB_P_MODE,
+    SB_P_TARGET,  SB_P_TIMEOUT_MS,     SB_P_MEMORY,        SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
+    SB_P_CREATED, SB_P_OFFSET,         SB_P_FOLLOW,        SB_P_CONTENT_TYPE, SB_P_CHECK,
+    SB_P_SCAN,    SB_P_TENANT_RUNNING, SB_P_TENANT_WAITING};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -213,6 +216,20 @@ static sb_code_t take_image(const value_t *values, const config_t *c, request_t 
     return SB_OK;
 }
 
+/* Absent: no limit. */
+static sb_code_t take_tenant_limits(const value_t *values, request_t *r, sb_err_t *err)
+{
+    sb_code_t rc = SB_OK;
+
+    r->tenant_running = 0;
+    r->tenant_waiting = -1;
+    if (values[P_TENANT_RUNNING].given)
+        rc = take_number(values, P_TENANT_RUNNING, 1, TENANT_RUNS_MAX, &r->tenant_running, err);
+    if (rc == SB_OK && values[P_TENANT_WAITING].given)
+        rc = take_number(values, P_TENANT_WAITING, 0, TENANT_RUNS_MAX, &r->tenant_waiting, err);
+    return rc;
+}
+
 static sb_code_t take_run(const value_t *values, const config_t *c, request_t *r, sb_err_t *err)
 {
     const value_t *skill = &values[P_SKILL], *version = &values[P_VERSION];
@@ -235,6 +252,8 @@ static sb_code_t take_run(const value_t *values, const config_t *c, request_t *r
         rc = take_target(values, r, err);
     if (rc == SB_OK)
         rc = take_limits(values, c, r, err);
+    if (rc == SB_OK)
+        rc = take_tenant_limits(values, r, err);
     return rc;
 }
 

@@ -44,6 +44,8 @@ typedef struct {
     int64_t job_length;
     int64_t created_ms;     /* submit */
     int64_t offset, follow; /* attach */
+    int64_t tenant_running; /* the tenant's runs at a time; 0: no limit */
+    int64_t tenant_waiting; /* the tenant's runs that wait beside them; -1: no limit */
     char content_type[256];
     bool check;           /* intake: examine only */
     enum stage_scan scan; /* intake */

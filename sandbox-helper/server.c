@@ -19,6 +19,7 @@
 #include "job.h"
 #include "log.h"
 #include "request.h"
+#include "service.h"
 #include "status.h"
 
 #define BACKLOG        511
@@ -77,8 +78,12 @@ sb_code_t server_bind(server_t *s, const config_t *c, sb_err_t *err)
 
     memset(s, 0, sizeof *s);
     s->fd = s->source.fd = -1;
+    sb_code_t rc = service_listener(&s->fd, err);
+    s->inherited = s->fd >= 0;
+    if (rc != SB_OK || s->inherited) /* path, mode and owner are the .socket unit's */
+        return rc;
     memcpy(addr.sun_path, c->listen, sizeof addr.sun_path);
-    sb_code_t rc = remove_stale(&addr, err);
+    rc = remove_stale(&addr, err);
     return rc == SB_OK ? bind_socket(s, c, &addr, err) : rc;
 }
 
@@ -206,6 +211,8 @@ static void close_listener(server_t *s, const char *path)
         loop_del(&s->helper->loop, &s->source);
     close(s->fd);
     s->fd = -1;
+    if (s->inherited) /* who connects now waits for the next start */
+        return;
     unlink(path); /* as another user than the folder's owner it stays; the next start replaces it */
 }
 

@@ -5,6 +5,7 @@
 #ifndef SB_SERVER_H
 #define SB_SERVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "../libskillbox/err.h"
@@ -17,6 +18,7 @@ struct helper_s;
 typedef struct {
     struct helper_s *helper;
     int fd;
+    bool inherited; /* from the service manager, whose the path is */
     loop_source_t source;
     connection_ops_t ops;
     connection_t **connections;
@@ -26,7 +28,7 @@ typedef struct {
 /*
  * Makes the socket and binds it; it is not listening yet.  As root, before
  * privileges are dropped, it is given to c->user.  A stale socket is replaced;
- * one that somebody listens on is SB_ECONFLICT.
+ * one that somebody listens on is SB_ECONFLICT.  A socket of systemd's is taken as it is.
  */
 sb_code_t server_bind(server_t *s, const config_t *c, sb_err_t *err);
 /* Starts to accept. */

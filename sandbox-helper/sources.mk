@@ -2,7 +2,7 @@
 HELPER_SRCS := main.c helper.c config.c config_runtimes.c config_zygote.c log.c loop.c identity.c runtime.c root.c \
                image.c check.c trial.c remedy.c state.c rmtree.c cgroup.c cgroup_find.c cgroup_text.c leftovers.c \
                stagelink.c warm.c zygotes.c collect.c server.c connection.c request.c queue.c job.c job_run.c job_end.c \
-               job_async.c grave.c attach.c runlog.c spool.c syncer.c deliver.c intake.c status.c sys.c
+               job_async.c grave.c attach.c runlog.c spool.c syncer.c deliver.c intake.c status.c service.c sys.c
 STAGE_SRCS  := stage_main.c template.c template_image.c sandbox.c mounts.c init.c memwatch.c launch.c jobfile.c rlimits.c \
                filter.c filter_load.c policy.c policy_print.c nursery.c sys.c privileges.c idmap.c landlock.c report.c zygote.c
 PACKER_SRCS := packer_main.c intake_child.c read_child.c image.c seal.c collect_child.c output.c jsontext.c artifacts.c \

@@ -52,6 +52,7 @@ void status_json(const helper_t *h, sb_buf_t *out)
     sb_json_key_int(out, "running", (int64_t)h->runs.running);
     sb_json_key_int(out, "queued", (int64_t)(h->runs.waiting + h->runs.background));
     sb_json_key_int(out, "undelivered", (int64_t)h->deliver.count);
+    sb_json_key_int(out, "tenants", (int64_t)h->runs.tenants);
     sb_json_key_int(out, "concurrency", h->config.concurrency);
     sb_json_key_int(out, "queue", h->config.queue);
     sb_json_key_int(out, "intakes", (int64_t)h->intakes.running);

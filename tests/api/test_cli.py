@@ -102,7 +102,7 @@ def fake():
 # ---- the words on the command line ----
 
 COMMANDS = ["up", "down", "status", "key create", "key list", "key rotate", "key revoke",
-            "tenant create", "tenant list", "tenant limit", "tenant delete", "skill push", "skill list", "skill show",
+            "tenant create", "tenant list", "tenant limit", "tenant delete", "backup", "restore", "gc", "doctor", "skill push", "skill list", "skill show",
             "skill delete", "skill lint", "skill package", "run", "exec show", "exec logs", "health"]
 
 

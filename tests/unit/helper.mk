@@ -2,7 +2,7 @@
 # (tests/api/test_helper.py, tests/fault/test_helper_faults.py).
 
 CGROUP_TEST  := $(call unit_programs,cgroup)
-HELPER_TESTS := $(call unit_programs,helper)
+HELPER_TESTS := $(call unit_programs,helper queue)
 UNIT_TESTS   += $(HELPER_TESTS) $(CGROUP_TEST)
 
 $(HELPER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \

@@ -102,7 +102,7 @@ static void the_queue_is_first_come_first_served_and_bounded(void **state)
     assert_null(queue_next(&q, NULL)); /* no place free */
     queue_remove(&q, &e[3]);
     queue_remove(&q, &e[3]); /* idempotent */
-    queue_done(&q);
+    queue_done(&q, &e[0]);
     assert_ptr_equal(queue_next(&q, NULL), &owners[4]);
     assert_int_equal(q.running, 3);
     assert_int_equal(q.waiting, 0);

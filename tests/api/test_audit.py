@@ -1,0 +1,84 @@
+"""The audit log."""
+
+import json
+import signal
+
+import pytest
+
+from harness import check, watch
+from harness.packages import skill
+
+
+@pytest.fixture
+def gw(make_gateway):
+    return make_gateway(http="skillbox_audit_log {state}/logs/audit.log;")
+
+
+def lines(gw, at_least=1, name="audit.log"):
+    path = gw.state / "logs" / name
+
+    def read():
+        got = [json.loads(line) for line in path.read_text().splitlines()]
+        return got if len(got) >= at_least else None
+    return watch.wait_for(read, 5, f"less than {at_least} lines in {name}")
+
+
+def test_each_change_and_run_leaves_one_line_that_says_who_and_what(gw):
+    key = gw.new_key("acme", "admin")
+    pushed = gw.push(skill("noted", "print('hi')"), key=key)
+    done = gw.run("noted", key=key, input={"secret": "hush-hush"}, headers={"X-Request-ID": "req-7"})
+    gw.get("/v1/skills", key=key)
+    gw.get(f"/v1/executions/{done['execution_id']}", key=key)
+    made = gw.post("/v1/admin/keys", key=key, json={"name": "ci", "role": "reader"}).json()
+    gw.delete(f"/v1/admin/keys/{made['id']}", key=key)
+    gw.delete("/v1/skills/noted", key=key)
+    got = lines(gw, 5)
+    assert [(g["method"], g["endpoint"], g["status"]) for g in got] == [
+        ("POST", "/v1/skills", 201), ("POST", "/v1/executions", 200), ("POST", "/v1/admin/keys", 201),
+        ("DELETE", "/v1/admin/keys/*", 204), ("DELETE", "/v1/skills/*", 204)]
+    for line in got:
+        assert check.TIME.fullmatch(line["time"]) and line["request_id"]
+        assert line["tenant"] == "acme" and line["key_name"] == "test" and line["role"] == "admin"
+        assert check.UUID.fullmatch(line["key"]) and line["address"] == "127.0.0.1"
+    upload, run, create, revoke, delete = got
+    assert upload["skill"] == "noted" and upload["version"] == "1.0.0" and upload["digest"] == pushed["digest"]
+    assert run["execution"] == done["execution_id"] and run["digest"] == pushed["digest"]
+    assert run["result"] == "success" and run["request_id"] == "req-7"
+    assert create["object"] == revoke["object"] == made["id"]
+    assert delete["skill"] == "noted"
+    text = (gw.state / "logs" / "audit.log").read_text()
+    for secret in ("hush-hush", key, made["key"], "sk-"):
+        assert secret not in text
+
+
+def test_what_was_refused_is_noted_too(gw):
+    reader = gw.new_key("acme", "reader")
+    check.error(gw.upload(skill("no", "print(1)"), key=reader), 403)
+    check.error(gw.post("/v1/executions", key=None, json={}), 401)
+    check.error(gw.execute("nobody"), 404)
+    refused, anonymous, missing = lines(gw, 3)
+    assert refused["status"] == 403 and refused["error"] == "forbidden" and refused["role"] == "reader"
+    assert anonymous["status"] == 401 and "tenant" not in anonymous and "key" not in anonymous
+    assert missing["status"] == 404 and missing["error"] == "not_found"
+
+
+def test_a_service_key_is_noted_with_the_tenant_it_acted_for(gw):
+    service = gw.new_key("ops", "admin", "--service")
+    gw.push(skill("for-them", "print(1)"), key=service, headers={"X-Tenant-ID": "them"})
+    line, = lines(gw)
+    assert line["tenant"] == "them" and line["service"] is True
+
+
+def test_a_rotated_log_is_opened_anew(gw):
+    gw.execute("one")
+    lines(gw)
+    path = gw.state / "logs" / "audit.log"
+    path.rename(gw.state / "logs" / "audit.log.1")
+    gw.nginx.send_signal(signal.SIGUSR1)
+    watch.wait_for(path.exists, 5, "no new file")
+
+    def written():
+        gw.execute("two")
+        return path.read_text()
+    watch.wait_for(written, 5, "nothing in the new file")
+    assert json.loads(path.read_text().splitlines()[0])["endpoint"] == "/v1/executions"
