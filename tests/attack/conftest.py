@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from harness import check, settings, watch
-from harness.gateway import Gateway
+from harness.gateway import Gateway, merged
 from harness.packages import skill
 
 # The hooks of the table are found here by pytest.
@@ -47,7 +47,7 @@ def helper_options():
 def gateway(canaries, helper_options):
     """As everywhere, but with small writable mounts, a secret in the environment of all
     its processes, another tenant with a secret in its package, and that tenant's run."""
-    gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY, **helper_options}).start()
+    gw = Gateway(helper=merged({"limits": LIMITS, "concurrency": CONCURRENCY}, helper_options)).start()
     try:
         push_others_package(gw, canaries)
         push_probe(gw)
