@@ -11,6 +11,8 @@
 
 #define DESCRIPTION_COLUMNS 60
 #define CALL_MS             60000
+#define PAGE                1000 /* the most the gateway gives at a time */
+#define LIST_PATH           "/v1/skills?limit=1000"
 
 static const sb_option_t format_options[] = {
     {"output", "FORMAT", "json or table (default: table)", false},
@@ -98,14 +100,83 @@ static bool print_skills(const json_t *skills)
     return sb_table_print(&t, stdout);
 }
 
+/* GETs the page behind a name ("": the first), appends it to list; *count: how many it had. */
+static int add_page(const sb_server_t *server, const char *after, json_t *list, size_t *count)
+{
+    char path[SB_URL_MAX];
+    sb_call_t call = SB_CALL("GET", path);
+    json_t *page = NULL;
+    sb_reply_t reply;
+    int rc;
+
+    if (!sb_path_build(path, sizeof(path), LIST_PATH "&cursor=", after, "")) {
+        return EXIT_FAILED;
+    }
+    call.timeout_ms = CALL_MS;
+    rc = sb_call_checked(server, &call, &reply);
+    if (rc == EXIT_OK) {
+        page = sb_reply_json(&reply, NULL);
+        rc = page != NULL ? EXIT_OK : EXIT_FAILED;
+    }
+    if (rc == EXIT_OK && (!json_is_array(page) || json_array_extend(list, page) != 0)) {
+        sb_say_error("the answer of the gateway is no list of skills");
+        rc = EXIT_FAILED;
+    }
+    *count = json_array_size(page);
+    json_decref(page);
+    sb_reply_free(&reply);
+    return rc;
+}
+
+static const char *last_name(const json_t *list)
+{
+    const json_t *last = json_array_get(list, json_array_size(list) - 1);
+
+    return json_string_value(json_object_get(last, "name"));
+}
+
+/* All pages: a full one may have a next.  Names grow from page to page, or it would never end. */
+static int fetch_list(const sb_server_t *server, json_t *list)
+{
+    const char *after = "";
+    size_t count;
+    int rc;
+
+    for (;;) {
+        rc = add_page(server, after, list, &count);
+        if (rc != EXIT_OK || count != PAGE) {
+            return rc;
+        }
+        if (last_name(list) == NULL || strcmp(last_name(list), after) <= 0) {
+            sb_say_error("the gateway's pages of skills do not follow each other");
+            return EXIT_FAILED;
+        }
+        after = last_name(list);
+    }
+}
+
 static int run_list(const sb_args_t *args)
 {
+    json_t *list = json_array();
+    sb_server_t server;
     bool json;
+    int rc;
 
     if (!sb_output_format(args, &json)) {
+        json_decref(list);
         return EXIT_USAGE;
     }
-    return get_and_print(args, "/v1/skills", json, print_skills);
+    rc = sb_server_checked(args, &server);
+    if (rc == EXIT_OK) {
+        rc = fetch_list(&server, list);
+    }
+    if (rc == EXIT_OK && json) {
+        sb_print_json(stdout, list);
+    } else if (rc == EXIT_OK) {
+        rc = print_skills(list) ? EXIT_OK : EXIT_FAILED;
+    }
+    json_decref(list);
+    return rc;
 }
 
 const sb_command_t cmd_skill_list = {

@@ -135,12 +135,21 @@ sb_code_t sb_store_tenant_each(sb_store_t *st, sb_tenant_cb cb, void *ctx, sb_er
 typedef struct {
     sb_str_t words;     /* all of them in name or description, whatever their case; empty: any */
     const char *status; /* NULL or "": any */
+    const char *after;  /* a name: only those behind it; NULL or "": from the first on */
+    unsigned limit;     /* elements of the page, at most SB_SKILL_PAGE; 0: so many */
 } sb_skill_filter_t;
 
-/* Appends the JSON array of GET /v1/skills: one element a name, ordered by name, `latest` of each.
- * filter may be NULL.  SB_EINVAL: words too long, or no status. */
+#define SB_SKILL_PAGE 1000
+
+/*
+ * Appends a page of the JSON array of GET /v1/skills: one element a name, ordered by name, `latest`
+ * of each.  filter may be NULL: the first page of all.  next (may be NULL): "" when that was the
+ * last, else the name to go on after.  With words or status a page may hold fewer than limit and
+ * yet not be the last: 5,000 names are looked at at most.
+ * SB_EINVAL: words too long, or no status.
+ */
 sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill_filter_t *filter,
-                              sb_buf_t *out, sb_err_t *err);
+                              sb_buf_t *out, char next[SB_NAME_MAX + 1], sb_err_t *err);
 
 /* Appends the JSON array of GET /v1/skills/{name}/versions, newest first.  SB_ENOTFOUND. */
 sb_code_t sb_store_skill_versions(sb_store_t *st, const char *tenant, const char *name,

@@ -2,8 +2,9 @@
  * store_catalog.c - the two lists of the catalog: a tenant's skills, and the
  * versions of one skill.
  *
- * Promises: both are made inside one read, so they show one moment; elements are
- * copies of what was rendered at upload.  In the reading thread.
+ * Promises: a page and the versions are each made inside one read, so they show one moment;
+ * elements are copies of what was rendered at upload; a page costs what it shows, however
+ * many skills there are.  In the reading thread.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memmem */
@@ -20,9 +21,10 @@
 #include "names.h"
 #include "semver.h"
 
-#define DESCRIPTION ",\"description\":\""
-#define STATUS_ROOM 48
-#define FOLDED_MAX  (64 * 1024)
+#define DESCRIPTION   ",\"description\":\""
+#define STATUS_ROOM   48
+#define FOLDED_MAX    (64 * 1024)
+#define LOOKED_AT_MAX 5000 /* names a page looks at */
 
 /* ---- the skills of a tenant ---- */
 
@@ -94,32 +96,57 @@ static bool matches(matcher_t *m, const char *name, size_t name_len, sb_str_t el
     return m->words.len == 0 || matches_words(m, name, name_len, element);
 }
 
-static sb_code_t list_heads(sb_store_t *st, MDB_cursor *cur, const sb_skey_t *prefix, matcher_t *m,
-                            sb_buf_t *out, sb_err_t *err)
+typedef struct {
+    matcher_t match;
+    sb_skey_t prefix, from; /* of the tenant's names; where the page begins */
+    unsigned limit;
+    char *next; /* SB_NAME_MAX + 1 bytes */
+} page_t;
+
+/* The first name that counts: page->from itself is one that was shown. */
+static int first_head(MDB_cursor *cur, const page_t *page, MDB_val *key, MDB_val *val)
 {
-    MDB_val key = sb_skey_val(prefix), val;
-    bool first = true;
+    MDB_val from = sb_skey_val(&page->from);
     int rc;
 
-    for (rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
-         rc == 0 && sb_skey_prefix(&key, prefix); rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
+    *key = from;
+    rc = mdb_cursor_get(cur, key, val, MDB_SET_RANGE);
+    if (rc == 0 && key->mv_size == from.mv_size &&
+        memcmp(key->mv_data, page->from.data, from.mv_size) == 0)
+        rc = mdb_cursor_get(cur, key, val, MDB_NEXT);
+    return rc;
+}
+
+static sb_code_t list_heads(sb_store_t *st, MDB_cursor *cur, page_t *page, sb_buf_t *out,
+                            sb_err_t *err)
+{
+    unsigned looked = 0, found = 0;
+    sb_str_t name = {"", 0};
+    MDB_val key, val;
+    int rc;
+
+    for (rc = first_head(cur, page, &key, &val); rc == 0 && sb_skey_prefix(&key, &page->prefix);
+         rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
         sb_head_t head;
 
+        if (found == page->limit || looked++ == LOOKED_AT_MAX)
+            return sb_str_copy(name, page->next, SB_NAME_MAX + 1)
+                       ? SB_OK
+                       : sb_store_corrupt("a skill's head", err);
+        name =
+            sb_str_of((const char *)key.mv_data + page->prefix.len, key.mv_size - page->prefix.len);
         if (!sb_head_unpack(&val, &head))
             return sb_store_corrupt("a skill's head", err);
-        if (!matches(m, (const char *)key.mv_data + prefix->len, key.mv_size - prefix->len,
-                     head.element))
+        if (!matches(&page->match, name.data, name.len, head.element))
             continue;
-        if (!first)
+        if (found++ > 0)
             sb_buf_char(out, ',');
         sb_buf_add(out, head.element.data, head.element.len);
-        first = false;
     }
     return rc == 0 || rc == MDB_NOTFOUND ? SB_OK : sb_store_fail(st, rc, "listing skills", err);
 }
 
-static sb_code_t list_all(sb_store_t *st, const sb_skey_t *prefix, matcher_t *m, sb_buf_t *out,
-                          sb_err_t *err)
+static sb_code_t list_page(sb_store_t *st, page_t *page, sb_buf_t *out, sb_err_t *err)
 {
     MDB_cursor *cur;
     sb_code_t code = sb_store_read_begin(st, err);
@@ -129,7 +156,7 @@ static sb_code_t list_all(sb_store_t *st, const sb_skey_t *prefix, matcher_t *m,
         return code;
     rc = mdb_cursor_open(st->read, st->dbi[SB_DBI_HEADS], &cur);
     if (rc == 0) {
-        code = list_heads(st, cur, prefix, m, out, err);
+        code = list_heads(st, cur, page, out, err);
         mdb_cursor_close(cur);
     } else {
         code = sb_store_fail(st, rc, "listing skills", err);
@@ -143,32 +170,46 @@ static bool status_valid(const char *s)
     return strlen(s) < STATUS_ROOM - 16 && strspn(s, "abcdefghijklmnopqrstuvwxyz_-") == strlen(s);
 }
 
-sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill_filter_t *filter,
-                              sb_buf_t *out, sb_err_t *err)
+static sb_code_t take_filter(page_t *page, const char *tenant, const sb_skill_filter_t *filter,
+                             sb_err_t *err)
 {
-    matcher_t m = {.words = SB_BUF_INIT(SB_QUERY_MAX), .text = SB_BUF_INIT(FOLDED_MAX)};
-    sb_skey_t prefix;
-    sb_code_t code;
+    const char *after = filter->after != NULL ? filter->after : "";
+    matcher_t *m = &page->match;
 
-    if (!sb_skey(&prefix, tenant, "", NULL, NULL))
-        return sb_err_set(err, SB_EINTERNAL, "the tenant's id is too long");
-    if (filter != NULL && filter->status != NULL && filter->status[0] != '\0') {
+    page->limit =
+        filter->limit > 0 && filter->limit < SB_SKILL_PAGE ? filter->limit : SB_SKILL_PAGE;
+    if (!sb_skey(&page->prefix, tenant, "", NULL, NULL) ||
+        !sb_skey(&page->from, tenant, after, NULL, NULL))
+        return sb_err_set(err, SB_EINVAL, "a name is too long");
+    if (filter->status != NULL && filter->status[0] != '\0') {
         if (!status_valid(filter->status))
             return sb_err_set(err, SB_EINVAL, "\"status\": there is no such status");
         /* quotes inside of strings are escaped: this can only be the member itself */
-        snprintf(m.status, sizeof(m.status), ",\"status\":\"%s\",", filter->status);
+        snprintf(m->status, sizeof(m->status), ",\"status\":\"%s\",", filter->status);
     }
-    if (filter != NULL)
-        sb_fold(&m.words, filter->words.data, filter->words.len);
-    if (!sb_buf_ok(&m.words)) {
-        sb_buf_free(&m.words);
-        return sb_err_set(err, SB_EINVAL, "\"q\": it may have %d bytes", SB_QUERY_MAX);
+    sb_fold(&m->words, filter->words.data, filter->words.len);
+    return sb_buf_ok(&m->words)
+               ? SB_OK
+               : sb_err_set(err, SB_EINVAL, "\"q\": it may have %d bytes", SB_QUERY_MAX);
+}
+
+sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill_filter_t *filter,
+                              sb_buf_t *out, char next[SB_NAME_MAX + 1], sb_err_t *err)
+{
+    static const sb_skill_filter_t all = {.words = {"", 0}};
+    char unwanted[SB_NAME_MAX + 1];
+    page_t page = {.match = {.words = SB_BUF_INIT(SB_QUERY_MAX), .text = SB_BUF_INIT(FOLDED_MAX)},
+                   .next = next != NULL ? next : unwanted};
+    sb_code_t code = take_filter(&page, tenant, filter != NULL ? filter : &all, err);
+
+    page.next[0] = '\0';
+    if (code == SB_OK) {
+        sb_buf_char(out, '[');
+        code = list_page(st, &page, out, err);
+        sb_buf_char(out, ']');
     }
-    sb_buf_char(out, '[');
-    code = list_all(st, &prefix, &m, out, err);
-    sb_buf_char(out, ']');
-    sb_buf_free(&m.words);
-    sb_buf_free(&m.text);
+    sb_buf_free(&page.match.words);
+    sb_buf_free(&page.match.text);
     if (code == SB_OK && !sb_buf_ok(out))
         code = sb_err_set(err, SB_ESYSTEM, "the list of skills does not fit in memory");
     return code;

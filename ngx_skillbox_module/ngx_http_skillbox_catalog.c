@@ -17,6 +17,10 @@ typedef struct {
 } ngx_http_skillbox_delete_t;
 
 
+static ngx_int_t ngx_http_skillbox_list_filter(ngx_http_request_t *r,
+    sb_skill_filter_t *filter);
+static ngx_int_t ngx_http_skillbox_list_next(ngx_http_request_t *r,
+    sb_skill_filter_t *filter, const char *next);
 static sb_code_t ngx_http_skillbox_delete_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_delete_done(ngx_http_request_t *r,
@@ -28,21 +32,17 @@ ngx_int_t
 ngx_http_skillbox_skill_list(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
+    char                next[SB_NAME_MAX + 1];
     sb_buf_t            buf;
     sb_err_t            err;
-    ngx_str_t           words, status;
+    ngx_int_t           rc;
     sb_store_t         *store;
     sb_skill_filter_t   filter;
 
-    if (ngx_http_skillbox_arg(r, "q", &words) == NGX_ERROR
-        || ngx_http_skillbox_arg(r, "status", &status) == NGX_ERROR)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    rc = ngx_http_skillbox_list_filter(r, &filter);
+    if (rc != NGX_OK) {
+        return rc;
     }
-
-    filter.words.data = (char *) words.data;
-    filter.words.len = words.len;
-    filter.status = (char *) status.data;
 
     store = ngx_http_skillbox_store(&err);
     if (store == NULL) {
@@ -51,14 +51,105 @@ ngx_http_skillbox_skill_list(ngx_http_request_t *r,
 
     sb_buf_init(&buf, SB_GIB);
 
-    if (sb_store_skill_list(store, ctx->key.tenant, &filter, &buf, &err)
+    if (sb_store_skill_list(store, ctx->key.tenant, &filter, &buf, next, &err)
         != SB_OK)
     {
         sb_buf_free(&buf);
         return ngx_http_skillbox_error_sb(r, &err, "listing skills");
     }
 
+    if (next[0] && ngx_http_skillbox_list_next(r, &filter, next) != NGX_OK) {
+        sb_buf_free(&buf);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     return ngx_http_skillbox_send_list(r, &buf);
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_list_filter(ngx_http_request_t *r, sb_skill_filter_t *filter)
+{
+    ngx_int_t  rc, limit;
+    ngx_str_t  words, status, cursor;
+
+    if (ngx_http_skillbox_arg(r, "q", &words) == NGX_ERROR
+        || ngx_http_skillbox_arg(r, "status", &status) == NGX_ERROR
+        || ngx_http_skillbox_arg(r, "cursor", &cursor) == NGX_ERROR)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_skillbox_arg_number(r, "limit", SB_SKILL_PAGE, SB_SKILL_PAGE,
+                                      &limit);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    if (limit < 1) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
+                                       "\"limit\" must be a number "
+                                       "from 1 to %d.", SB_SKILL_PAGE);
+    }
+
+    if (cursor.len && !sb_name_valid((char *) cursor.data, cursor.len)) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
+                                       "\"cursor\" is not one of ours.");
+    }
+
+    filter->words.data = (char *) words.data;
+    filter->words.len = words.len;
+    filter->status = (char *) status.data;
+    filter->after = (char *) cursor.data;
+    filter->limit = limit;
+
+    return NGX_OK;
+}
+
+
+/* A name and a status that was found need no escape, words may need any. */
+
+static ngx_int_t
+ngx_http_skillbox_list_next(ngx_http_request_t *r, sb_skill_filter_t *filter,
+    const char *next)
+{
+    u_char                         words[3 * SB_QUERY_MAX], *last;
+    sb_buf_t                       buf;
+    ngx_str_t                      value;
+    ngx_http_skillbox_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+
+    sb_buf_init(&buf, 8192);
+    sb_buf_char(&buf, '<');
+    sb_buf_add(&buf, slcf->prefix.data, slcf->prefix.len);
+    sb_buf_fmt(&buf, "/v1/skills?limit=%u", filter->limit);
+
+    /* the store took them, so there are SB_QUERY_MAX bytes at most */
+
+    if (filter->words.len) {
+        last = (u_char *) ngx_escape_uri(words, (u_char *) filter->words.data,
+                                         filter->words.len,
+                                         NGX_ESCAPE_URI_COMPONENT);
+        sb_buf_str(&buf, "&q=");
+        sb_buf_add(&buf, words, last - words);
+    }
+
+    if (filter->status && filter->status[0]) {
+        sb_buf_fmt(&buf, "&status=%s", filter->status);
+    }
+
+    sb_buf_fmt(&buf, "&cursor=%s>; rel=\"next\"", next);
+
+    value = ngx_http_skillbox_copy(r->pool, buf.data ? buf.data : "", buf.len);
+
+    sb_buf_free(&buf);
+
+    if (value.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_skillbox_add_header(r, "Link", &value);
 }
 
 

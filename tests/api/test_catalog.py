@@ -33,6 +33,28 @@ def test_the_list_has_one_element_a_name_ordered_by_name(gateway, key):
     assert check.TIME.fullmatch(alpha["uploaded_at"])
 
 
+def test_a_list_comes_in_pages_and_says_where_the_next_is(gateway, key):
+    for name in ("a", "b", "c", "d", "e"):
+        gateway.push(skill(name, "print(1)", description="Tells & shows"), key=key)
+
+    def walk(path):
+        pages = []
+        while path:
+            answer = gateway.get(path, key=key)
+            assert answer.status_code == 200 and len(pages) < 9
+            pages.append("".join(s["name"] for s in answer.json()))
+            path = answer.links.get("next", {}).get("url")
+        return pages
+    assert walk("/v1/skills") == ["abcde"], "one page while it is enough"
+    assert walk("/v1/skills?limit=2") == ["ab", "cd", "e"]
+    assert walk("/v1/skills?limit=5") == ["abcde"], "a full page without a next"
+    assert walk("/v1/skills?limit=3&q=%26+tells&status=available") == ["abc", "de"], "the next asks for the same"
+    assert walk("/v1/skills?limit=1000000") == ["abcde"], "more than there is room for is the most"
+    assert walk("/v1/skills?cursor=c") == ["de"]
+    for query in ("limit=0", "limit=-1", "limit=x", "cursor=..%2f"):
+        check.error(gateway.get(f"/v1/skills?{query}", key=key), 400, "bad_request")
+
+
 def test_a_record_has_what_the_manifest_said(gateway, key):
     pushed = gateway.push(skill("record", "print(1)", timeout="90s", license="MIT",
                                 body="# How to use it"), key=key)

@@ -6,6 +6,7 @@
     restarted one whose helper is started again and again
     true      `true` in the place of Bash's interpreter
     wide      24 runs at a time
+    twelve    eight ready Python children more than `default` has
     small     few skills and few executions
     null      the helper replaced by one that runs nothing (null_helper.c)
     big       a store of 100,000 skills (tenant `default`; another has 1,000) and a million executions
@@ -29,6 +30,7 @@ HELPERS = {
     "cold": {"warm": 0, "zygote": {"warm": 0}},
     "off": {"warm": 0, "zygote": {"enabled": "false"}},
     "wide": {"concurrency": 24},
+    "twelve": {"zygote": {"warm": 12}},
     "true": {"runtimes": {"bash": "/usr/bin/true"}},
 }
 

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import random
-import re
 import time
 
 from harness.packages import make_zip, skill
@@ -76,14 +75,15 @@ class OneLine(Suite):
         before = helper_counts(gw)
         sample = runs(gw, request, **options)
         return {**sample, "helper": {key: value - before.get(key, 0) for key, value in helper_counts(gw).items()
-                                     if re.search("hit|miss", key)}}
+                                     if key.endswith("_runs")}}
 
     def taken(self, row):
-        """How the helper served those runs, where it says so: `hits 380, misses 20`."""
+        """How the helper served those runs, where it says so: `forked 20, ready 380`."""
         sums = collections.Counter()
         for sample in self.book.rows.get(row, {}).values():
             sums.update(sample.get("helper", {}))
-        return ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in sorted(sums.items()) if value)
+        return ", ".join(f"{key.rsplit('.', 1)[-1].removesuffix('_runs')} {value}"
+                         for key, value in sorted(sums.items()) if value)
 
     def steps(self, number):
         count = self.times(self.runs)

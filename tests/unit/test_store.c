@@ -344,7 +344,7 @@ static void list_is(fixture_t *f, const char *tenant, const char *want)
     char *p, *names;
 
     /* only the names and versions, in order: "a 1.0.0,b 2.0.0" */
-    assert_int_equal(sb_store_skill_list(f->st, tenant, NULL, &b, NULL), SB_OK);
+    assert_int_equal(sb_store_skill_list(f->st, tenant, NULL, &b, NULL, NULL), SB_OK);
     names = calloc(1, b.len + 1);
     assert_non_null(names);
     for (p = b.data; (p = strstr(p, "{\"name\":\"")) != NULL;) {
@@ -394,7 +394,7 @@ static void records_are_rendered_as_the_contract_says(void **state)
     strcpy(strstr(want, ",\"entrypoint\""), "}]");
     memmove(want + 1, want, strlen(want) + 1);
     want[0] = '[';
-    assert_ok(sb_store_skill_list(f->st, "acme", NULL, &list, &err), &err);
+    assert_ok(sb_store_skill_list(f->st, "acme", NULL, &list, NULL, &err), &err);
     assert_string_equal(list.data, want);
     sb_buf_free(&list);
 }

@@ -337,7 +337,7 @@ static sb_code_t read_skill(fixture_t *f, const char *id)
 static sb_code_t read_list(fixture_t *f, const char *id)
 {
     sb_buf_t b = SB_BUF_INIT(10000);
-    sb_code_t rc = sb_store_skill_list(f->st, "acme", NULL, &b, NULL);
+    sb_code_t rc = sb_store_skill_list(f->st, "acme", NULL, &b, NULL, NULL);
 
     sb_buf_free(&b);
     return rc;

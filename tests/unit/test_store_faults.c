@@ -241,7 +241,7 @@ static void reads_are_whole_while_a_thread_writes(void **state)
             found++;
         }
         sb_buf_clear(&list);
-        assert_int_equal(sb_store_skill_list(f->st, "acme", NULL, &list, NULL), SB_OK);
+        assert_int_equal(sb_store_skill_list(f->st, "acme", NULL, &list, NULL, NULL), SB_OK);
         assert_int_equal(list.data[list.len - 1], ']');
         reads++;
     }

@@ -44,7 +44,7 @@ static void latest_is(fixture_t *f, const char *name, const char *version)
 
     assert_int_equal(sb_store_skill_get(f->st, "acme", name, "latest", &skill, &err), SB_OK);
     assert_string_equal(skill.version.data, version);
-    assert_int_equal(sb_store_skill_list(f->st, "acme", NULL, &b, &err), SB_OK);
+    assert_int_equal(sb_store_skill_list(f->st, "acme", NULL, &b, NULL, &err), SB_OK);
     snprintf(want, sizeof(want), "{\"name\":\"%s\",\"version\":\"%s\",", name, version);
     assert_non_null(strstr(b.data, want));
     sb_buf_clear(&b);
@@ -171,14 +171,14 @@ static void versions_are_listed_newest_first(void **state)
 /* Which skills are found, as "a b " in the list's order. */
 static void found(fixture_t *f, const char *words, const char *status, const char *want)
 {
-    sb_skill_filter_t filter = {{words, strlen(words)}, status};
+    sb_skill_filter_t filter = {.words = {words, strlen(words)}, .status = status};
     sb_buf_t b = SB_BUF_INIT(SB_MIB);
     char names[256] = "";
     json_t *list, *row;
     sb_err_t err;
     size_t i;
 
-    assert_int_equal(sb_store_skill_list(f->st, "acme", &filter, &b, &err), SB_OK);
+    assert_int_equal(sb_store_skill_list(f->st, "acme", &filter, &b, NULL, &err), SB_OK);
     list = json_loads(b.data, 0, NULL);
     assert_non_null(list);
     json_array_foreach(list, i, row)
@@ -223,16 +223,86 @@ static void skills_are_found_by_words_of_name_and_description(void **state)
     found(f, "", "pending", "");
 
     memset(text, 'x', sizeof(text));
-    long_one = (sb_skill_filter_t){{text, sizeof(text)}, NULL};
-    assert_int_equal(sb_store_skill_list(f->st, "acme", &long_one, &b, &err), SB_EINVAL);
-    long_one = (sb_skill_filter_t){{"", 0}, "a\",\""};
-    assert_int_equal(sb_store_skill_list(f->st, "acme", &long_one, &b, &err), SB_EINVAL);
+    long_one = (sb_skill_filter_t){.words = {text, sizeof(text)}};
+    assert_int_equal(sb_store_skill_list(f->st, "acme", &long_one, &b, NULL, &err), SB_EINVAL);
+    long_one = (sb_skill_filter_t){.words = {"", 0}, .status = "a\",\""};
+    assert_int_equal(sb_store_skill_list(f->st, "acme", &long_one, &b, NULL, &err), SB_EINVAL);
     sb_buf_free(&b);
+}
+
+/* A page of `limit` after a name: its names joined by blanks, and where it goes on. */
+static void page(fixture_t *f, const char *words, const char *after, unsigned limit,
+                 const char *want, const char *want_next)
+{
+    sb_skill_filter_t filter = {.words = {words, strlen(words)}, .after = after, .limit = limit};
+    char names[256] = "", next[SB_NAME_MAX + 1];
+    sb_buf_t b = SB_BUF_INIT(SB_MIB);
+    json_t *list, *row;
+    sb_err_t err;
+    size_t i;
+
+    assert_int_equal(sb_store_skill_list(f->st, "acme", &filter, &b, next, &err), SB_OK);
+    list = json_loads(b.data, 0, NULL);
+    assert_non_null(list);
+    json_array_foreach(list, i, row)
+    {
+        strcat(names, json_string_value(json_object_get(row, "name")));
+        strcat(names, " ");
+    }
+    assert_string_equal(names, want);
+    assert_string_equal(next, want_next);
+    json_decref(list);
+    sb_buf_free(&b);
+}
+
+static void a_list_comes_in_pages_that_follow_each_other(void **state)
+{
+    static const char *const names[] = {"a", "a-b", "b", "c"};
+    fixture_t *f = *state;
+    sb_skill_put_t put;
+    sb_err_t err;
+
+    for (size_t i = 0; i < 4; i++) {
+        put = skill_of(f, "acme", names[i], "1.0.0", (int)i + 1);
+        assert_int_equal(put_skill(f, &put, &err), SB_OK);
+    }
+    put = skill_of(f, "beta", "z", "1.0.0", 9);
+    assert_int_equal(put_skill(f, &put, &err), SB_OK);
+    page(f, "", NULL, 0, "a a-b b c ", "");
+    page(f, "", NULL, 2, "a a-b ", "a-b");
+    page(f, "", "a-b", 2, "b c ", ""); /* full, and yet the last */
+    page(f, "", "a", 1, "a-b ", "a-b");
+    page(f, "", "aa", 3, "b c ", ""); /* one that is no more there */
+    page(f, "", "c", 3, "", "");
+    page(f, "c", NULL, 1, "c ", "");
+}
+
+static void a_search_looks_at_so_many_names_and_tells_where_it_stopped(void **state)
+{
+    fixture_t *f = *state;
+    char name[16] = "";
+    sb_skill_put_t put = skill_of(f, "acme", name, "1.0.0", 1);
+    sb_err_t err;
+
+    for (int i = 0; i < 5002; i += 500) { /* in batches: a commit each would take seconds */
+        sb_batch_t *b;
+        assert_int_equal(sb_batch_begin(f->st, &b, &err), SB_OK);
+        for (int n = i; n < i + 500 && n < 5002; n++) {
+            snprintf(name, sizeof(name), "s%04d", n);
+            assert_int_equal(sb_batch_skill_put(b, &put, &err), SB_OK);
+            put.package_tmp = NULL; /* it is there */
+        }
+        assert_int_equal(sb_batch_commit(b, &err), SB_OK);
+    }
+    page(f, "s5001", NULL, 10, "", "s4999");
+    page(f, "s5001", "s4999", 10, "s5001 ", "");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(a_list_comes_in_pages_that_follow_each_other),
+        T(a_search_looks_at_so_many_names_and_tells_where_it_stopped),
         T(a_pinned_version_stays_whatever_is_uploaded),
         T(a_pin_can_be_let_go),
         T(a_deleted_active_version_gives_way_to_the_highest),
