@@ -27,12 +27,13 @@ static const connection_owner_t owner_ops = {.complete = on_complete, .gone = on
 
 void attach_accept(helper_t *h, connection_t *conn, const request_t *request)
 {
-    attach_t *a = calloc(1, sizeof *a);
+    attach_t *a = h->followers < ATTACH_MAX ? calloc(1, sizeof *a) : NULL;
 
     if (a == NULL) {
-        connection_refuse(conn, 503, "overloaded", "The sandbox helper is out of memory.");
+        connection_refuse(conn, 503, "overloaded", "Too many follow executions.");
         return;
     }
+    h->followers++;
     a->h = h;
     a->conn = conn;
     a->req = *request;
@@ -50,6 +51,8 @@ static void attach_free(attach_t *a)
         if (a->next != NULL)
             a->next->prev = a->prev;
     }
+    if (!a->submit)
+        a->h->followers--;
     free(a);
 }
 
@@ -117,7 +120,7 @@ static void on_complete(void *owner, uint64_t stdin_len)
     if (job == NULL && !deliver_has(&a->h->deliver, a->req.execution)) {
         connection_refuse(a->conn, 404, SB_SLUG_UNKNOWN_EXECUTION,
                           "The sandbox helper does not have this execution.");
-        free(a);
+        attach_free(a);
         return;
     }
     connection_stream(a->conn, 200, "");

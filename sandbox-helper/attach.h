@@ -16,6 +16,8 @@ struct job_s;
 
 typedef struct attach_s attach_t;
 
+#define ATTACH_MAX 1024 /* followers at once; more are refused, and come again */
+
 void attach_accept(struct helper_s *h, connection_t *conn, const request_t *request);
 
 /*

@@ -47,6 +47,7 @@ typedef struct helper_s {
     loop_timer_t refill;  /* makes what is to wait for the next */
     struct job_s *jobs;   /* all that live, newest first */
     struct intake_s *uploads;
+    size_t followers;       /* connections of `attach`: they take no place of others */
     uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */
 
     leftovers_t leftovers;

@@ -162,7 +162,8 @@ static void take(server_t *s, int fd)
         close(fd);
         return;
     }
-    if (s->nconnections == s->max_connections) {
+    if (s->nconnections - s->helper->followers >= s->max_connections ||
+        s->nconnections == s->max_connections + ATTACH_MAX) {
         connection_turn_away(fd);
         close(fd);
         return;
@@ -195,7 +196,7 @@ sb_code_t server_listen(server_t *s, struct helper_s *h, sb_err_t *err)
     s->source = (loop_source_t){.fd = -1, .fn = on_accept, .ctx = s};
     s->ops = (connection_ops_t){.params = on_params, .closed = on_closed, .ctx = s};
     s->max_connections = (size_t)(h->config.concurrency + h->config.queue) + SPARE_CONNS;
-    s->connections = calloc(s->max_connections, sizeof(connection_t *));
+    s->connections = calloc(s->max_connections + ATTACH_MAX, sizeof(connection_t *));
     if (s->connections == NULL)
         return sb_err_set(err, SB_ESYSTEM, "out of memory");
     if (listen(s->fd, BACKLOG) != 0 || loop_add(&h->loop, &s->source, s->fd, EPOLLIN) != 0)

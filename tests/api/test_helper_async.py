@@ -377,3 +377,25 @@ def test_a_run_whose_limits_are_not_valid_any_more_fails_with_the_reason(make_he
         assert done.status == "failed" and "python:3.11" in json.loads(done.result)["error"]
         gw.wait(first)
         h.idle()
+
+
+def test_followers_take_no_place_of_runs(make_helper):
+    h = make_helper(concurrency=1, queue=1)
+    with h.gateway() as gw:
+        execution = h.submitted(SLEEP)
+        h.running(execution)
+        followers = []
+        for _ in range(200):
+            c = fcgi_call.Connection(h.socket)
+            c.request({"SKILLBOX_OP": "attach", "SKILLBOX_EXECUTION": execution, "SKILLBOX_FOLLOW": 1,
+                       "SKILLBOX_TENANT": "default", "SKILLBOX_OFFSET": 0})
+            c.read_record()
+            followers.append(c)
+        assert h.status()["running"] == 1
+        assert h.call("cancel", execution).status == 202
+        for c in followers:
+            c.answer()
+            c.close()
+        gw.wait(execution)
+        assert h.run("echo ok", "bash").log == b"ok\n"
+        h.idle()

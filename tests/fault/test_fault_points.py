@@ -50,7 +50,11 @@ def run_too_long(gw):
     return gw.execute("endless", timeout_ms=300)
 
 
-SCENARIOS = {f.__name__: f for f in (upload, upload_nonsense, run, run_too_long)}
+def submit(gw):
+    return gw.execute("quick", **{"async": True})
+
+
+SCENARIOS = {f.__name__: f for f in (upload, upload_nonsense, run, run_too_long, submit)}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,8 @@ def settle(gw):
     def still():
         first = watch.descendants(gw.helper.pid)
         ready = gw.get("/ready").json()
-        return (ready["status"] == "ready" and ready["helper"]["running"] == 0
+        return (ready["status"] == "ready"
+                and not any(ready["helper"][n] for n in ("running", "queued", "undelivered"))
                 and first == watch.descendants(gw.helper.pid) and len(first) == 5)
     watch.wait_for(still, 15 * settings.SLOW, "it does not settle")
 
@@ -109,7 +114,7 @@ class Client:
 
 def check_answer(answer, point):
     """An error in the API's form; or a result, when it was on its way already."""
-    if answer.status_code in (200, 201):
+    if answer.status_code in (200, 201, 202):
         return answer.json().get("status", "stored")
     check.error(answer, answer.status_code)
     assert answer.status_code in (400, 500, 502, 503), f"{point}: {answer.status_code}"
@@ -131,6 +136,11 @@ def check_nothing_left(gw, old, family):
 
 
 def check_works(gw):
+    def live():
+        return [e for s in ("queued", "running") for e in gw.get(f"/v1/executions?status={s}").json()]
+    watch.wait_for(lambda: not live(), 10 * settings.SLOW, f"what was accepted does not end: {live()}")
+    spool = gw.state / "helper" / "spool"
+    watch.wait_for(lambda: not list(spool.iterdir()), 5 * settings.SLOW, "the spool is not empty")
     name = unique()
     assert gw.upload(skill(name, WORK)).status_code == 201
     body = gw.run(name)

@@ -3,12 +3,18 @@
 
 CGROUP_TEST  := $(call unit_programs,cgroup)
 HELPER_TESTS := $(call unit_programs,helper queue)
-UNIT_TESTS   += $(HELPER_TESTS) $(CGROUP_TEST)
+SPOOL_TEST   := $(call unit_programs,spool)
+UNIT_TESTS   += $(HELPER_TESTS) $(CGROUP_TEST) $(SPOOL_TEST)
 
 $(HELPER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
     $(call obj,sandbox-helper,runlog.c queue.c loop.c rmtree.c request.c config.c config_runtimes.c config_zygote.c image.c) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka -lyaml
+
+$(SPOOL_TEST): $(BUILD)/obj/tests/unit/test_spool.o \
+    $(call obj,sandbox-helper,spool.c syncer.c loop.c log.c sys.c) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka
 
 $(CGROUP_TEST): $(BUILD)/obj/tests/unit/test_cgroup.o \
     $(call obj,sandbox-helper,cgroup_text.c sys.c)

@@ -141,6 +141,33 @@ static void one_that_cannot_start_lets_others_pass_and_keeps_its_turn(void **sta
     assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
 }
 
+static void the_background_has_its_own_bound_and_every_fourth_turn(void **state)
+{
+    queue_t q;
+    queue_entry_t front[8] = {0}, back[4] = {0};
+    int f[8], b[4];
+    const int *want[] = {&f[0], &f[1], &f[2], &b[0], &f[3], &f[4],
+                         &f[5], &b[1], &f[6], &f[7], &b[2]};
+
+    queue_init(&q, 8, 2, 0); /* nothing runs yet */
+    for (int i = 0; i < 4; i++)
+        back[i].background = true;
+    assert_true(queue_push(&q, &back[0], &b[0]));
+    assert_true(queue_push(&q, &back[1], &b[1]));
+    assert_false(queue_push(&q, &back[2], &b[2])); /* full ... */
+    assert_true(queue_full(&q, true));
+    queue_restore(&q, &back[2], &b[2]); /* ... but not for one that was accepted before */
+    for (int i = 0; i < 8; i++)
+        assert_true(queue_push(&q, &front[i], &f[i]));
+    assert_int_equal(q.waiting, 8);
+    assert_int_equal(q.background, 3);
+    q.max_running = 100;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        assert_ptr_equal(queue_next(&q, NULL), want[i]);
+    assert_null(queue_next(&q, NULL));
+    assert_int_equal(q.waiting + q.background, 0);
+}
+
 /* ---- loop ---- */
 
 typedef struct {
@@ -321,6 +348,63 @@ static config_t limits(void)
     return c;
 }
 
+static void add(sb_buf_t *b, const char *name, const char *value)
+{
+    sb_fcgi_pair(b, name, value, strlen(value));
+}
+
+static sb_code_t parse_op(const char *op, const char *id, const char *offset, const char *follow)
+{
+    sb_buf_t b = SB_BUF_INIT(SB_PARAMS_MAX);
+    config_t c = limits();
+    request_t r;
+
+    add(&b, SB_P_OP, op);
+    add(&b, SB_P_EXECUTION, id);
+    add(&b, SB_P_OFFSET, offset);
+    add(&b, SB_P_FOLLOW, follow);
+    sb_code_t rc = request_parse(b.data, b.len, &c, &r, NULL);
+    sb_buf_free(&b);
+    return rc;
+}
+
+static void operations_on_an_execution_need_its_id_and_numbers_within_bounds(void **state)
+{
+    const char *id = "018f0000-0000-7000-8000-00000000abcd";
+
+    assert_int_equal(parse_op("cancel", id, "", ""), SB_OK);
+    assert_int_equal(parse_op("cancel", "x", "", ""), SB_EINVAL);
+    assert_int_equal(parse_op("attach", id, "0", "1"), SB_OK);
+    assert_int_equal(parse_op("attach", id, "4194304", "0"), SB_OK);
+    assert_int_equal(parse_op("attach", "", "0", "1"), SB_EINVAL);
+    assert_int_equal(parse_op("attach", id, "4194305", "1"), SB_EINVAL);
+    assert_int_equal(parse_op("attach", id, "-1", "1"), SB_EINVAL);
+    assert_int_equal(parse_op("attach", id, "", "1"), SB_EINVAL);
+    assert_int_equal(parse_op("attach", id, "0", "2"), SB_EINVAL);
+    assert_int_equal(parse_op("detach", id, "0", "1"), SB_EINVAL);
+}
+
+static void a_submit_can_be_identified_when_nothing_else_of_it_is_valid(void **state)
+{
+    sb_buf_t b = SB_BUF_INIT(SB_PARAMS_MAX);
+    request_t r;
+
+    add(&b, SB_P_OP, "submit");
+    add(&b, SB_P_TENANT, "acme");
+    add(&b, SB_P_EXECUTION, "018f0000-0000-7000-8000-00000000abcd");
+    add(&b, SB_P_SKILL, "a");
+    add(&b, SB_P_VERSION, "1.0.0");
+    add(&b, SB_P_LANG, "cobol");
+    assert_int_equal(request_identify(b.data, b.len, &r), SB_EINVAL); /* when was it asked for? */
+    add(&b, SB_P_CREATED, "1700000000000");
+    assert_int_equal(request_identify(b.data, b.len, &r), SB_OK);
+    assert_string_equal(r.tenant, "acme");
+    assert_string_equal(r.skill, "a");
+    assert_true(r.created_ms == 1700000000000);
+    assert_int_equal(request_identify(b.data, b.len - 1, &r), SB_EINVAL);
+    sb_buf_free(&b);
+}
+
 static void a_run_is_understood_lowered_to_the_limits_and_its_id_made_canonical(void **state)
 {
     sb_buf_t b = SB_BUF_INIT(SB_PARAMS_MAX);
@@ -363,10 +447,13 @@ int main(void)
         cmocka_unit_test(the_queue_is_first_come_first_served_and_bounded),
         cmocka_unit_test(one_that_could_not_start_is_the_next_in_turn),
         cmocka_unit_test(one_that_cannot_start_lets_others_pass_and_keeps_its_turn),
+        cmocka_unit_test(the_background_has_its_own_bound_and_every_fourth_turn),
         cmocka_unit_test(timers_fire_in_order_and_cleared_ones_do_not),
         cmocka_unit_test(a_source_removed_in_the_same_batch_does_not_fire),
         cmocka_unit_test(a_deep_closed_tree_is_removed_without_following_links),
         cmocka_unit_test(a_run_is_understood_lowered_to_the_limits_and_its_id_made_canonical),
+        cmocka_unit_test(operations_on_an_execution_need_its_id_and_numbers_within_bounds),
+        cmocka_unit_test(a_submit_can_be_identified_when_nothing_else_of_it_is_valid),
         cmocka_unit_test(params_cut_anywhere_never_pass_and_never_overrun),
     };
 
