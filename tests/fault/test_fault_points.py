@@ -83,12 +83,12 @@ def points(gw, board):
 
 
 def settle(gw):
-    """The next sandbox and the next collect child wait; nothing else is under way."""
+    """The next sandbox (two processes) and the next collect child wait; nothing else is under way."""
     def still():
         first = watch.descendants(gw.helper.pid)
         ready = gw.get("/ready").json()
         return (ready["status"] == "ready" and ready["helper"]["running"] == 0
-                and first == watch.descendants(gw.helper.pid) and len(first) == 4)
+                and first == watch.descendants(gw.helper.pid) and len(first) == 5)
     watch.wait_for(still, 15 * settings.SLOW, "it does not settle")
 
 
