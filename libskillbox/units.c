@@ -263,8 +263,10 @@ static int digits(text_t *t, int n, int min, int max)
         }
         v = v * 10 + (*t->at++ - '0');
     }
-    if (v < min || v > max)
+    if (v < min || v > max) {
         t->ok = false;
+        return min;
+    }
     return v;
 }
 
