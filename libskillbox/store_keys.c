@@ -357,7 +357,7 @@ sb_code_t sb_batch_key_rotate(sb_batch_t *b, const char *id, const unsigned char
     unsigned char old_hash[HASH_LEN];
     int64_t now = sb_time_now_ms();
     MDB_txn *txn = NULL;
-    sb_key_t old;
+    sb_key_t old = {.expires_ms = 0};
     sb_code_t code = begin_on_key(b, id, &txn, canonical, err);
 
     if (code != SB_OK)

@@ -263,8 +263,10 @@ static int digits(text_t *t, int n, int min, int max)
         }
         v = v * 10 + (*t->at++ - '0');
     }
-    if (v < min || v > max)
+    if (v < min || v > max) {
         t->ok = false;
+        return min;
+    }
     return v;
 }
 
@@ -286,7 +288,8 @@ static int64_t days_to(int year, int month, int day)
     bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     int64_t leaps = y / 4 - y / 100 + y / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
 
-    return (year - 1970) * 365LL + leaps + before[month - 1] + (leap && month > 2) + day - 1;
+    return (year - 1970) * 365LL + leaps + before[(unsigned)(month - 1) % 12] +
+           (leap && month > 2) + day - 1;
 }
 
 static bool day_exists(int year, int month, int day)

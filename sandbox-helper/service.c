@@ -39,7 +39,7 @@ static long long number(const char *name)
 
 static bool is_unix_listener(int fd)
 {
-    struct sockaddr_un addr;
+    struct sockaddr_un addr = {.sun_family = AF_UNSPEC};
     socklen_t len = sizeof addr;
     int type = 0, listening = 0;
     socklen_t n = sizeof type, m = sizeof listening;

@@ -82,3 +82,16 @@ def test_a_rotated_log_is_opened_anew(gw):
         return path.read_text()
     watch.wait_for(written, 5, "nothing in the new file")
     assert json.loads(path.read_text().splitlines()[0])["endpoint"] == "/v1/executions"
+
+
+def test_an_asynchronous_run_is_noted_when_asked_for_and_when_it_ended(gw):
+    key = gw.new_key("acme", "runner")
+    gw.push(skill("later", "print('hi')"), key=gw.new_key("acme", "publisher"))
+    asked = gw.execute("later", key=key, **{"async": True})
+    assert asked.status_code == 202, asked.text
+    upload, call, end = lines(gw, 3)
+    assert upload["endpoint"] == "/v1/skills"
+    assert call["status"] == 202 and call["execution"] == asked.json()["execution_id"]
+    assert call["endpoint"] == "/v1/executions" and call["key_name"] == "test"
+    assert end["execution"] == call["execution"] and end["result"] == "success"
+    assert end["tenant"] == "acme" and "key" not in end and end["skill"] == "later"

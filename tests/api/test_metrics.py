@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from harness import check, settings
+from harness import settings, watch
 from harness.packages import skill
 
 PASS = "skillbox_pass unix:{state}/sock/helper.sock;"
@@ -199,3 +199,15 @@ def test_every_metric_of_the_dashboard_and_the_alerts_exists(gw):
                               for s in ("_bucket", "_sum", "_count")}
         assert named <= known, f"{name}: {sorted(named - known)}"
     json.loads((folder / "dashboard.json").read_text())
+
+
+def test_asynchronous_runs_are_counted_when_they_end(gw):
+    gw.push(skill("in-its-time", "print(1)"))
+    labels = {"class": "default", "skill": "in-its-time"}
+    for _ in range(3):
+        assert gw.execute("in-its-time", **{"async": True}).status_code == 202
+    watch.wait_for(lambda: value(scrape(gw)[0], "skillbox_executions_total", status="success", **labels) == 3,
+                   20, "not counted")
+    samples, _ = scrape(gw)
+    for phase in ("queue", "start", "run", "collect"):
+        assert value(samples, f"skillbox_execution_{phase}_seconds_count", **labels) == 3
