@@ -25,6 +25,7 @@
 #include "names.h"
 
 #define EXEC_PARTS    7
+#define EXEC_PARTS_1  5 /* in schema 1: without list element and skill */
 #define LIVE_PARTS    2
 #define LIVE_KEY_MAX  (SB_TENANT_MAX + 1 + 16)
 #define SWEEP_MAX     10000 /* in one operation; the rest waits for the next */
@@ -37,15 +38,20 @@
 bool sb_exec_unpack(const MDB_val *val, sb_exec_value_t *out)
 {
     sb_str_t parts[EXEC_PARTS];
+    bool old = false;
 
-    if (!sb_unpack(val, SB_KIND_EXECUTION, parts, EXEC_PARTS) ||
-        !sb_num_read(parts[1], &out->files) || !sb_num_read(parts[2], &out->created_ms))
+    if (!sb_unpack(val, SB_KIND_EXECUTION, parts, EXEC_PARTS)) {
+        old = sb_unpack(val, SB_KIND_EXECUTION, parts, EXEC_PARTS_1);
+        if (!old)
+            return false;
+    }
+    if (!sb_num_read(parts[1], &out->files) || !sb_num_read(parts[2], &out->created_ms))
         return false;
     out->status = parts[0];
-    out->element = parts[3];
-    out->skill = parts[4];
-    out->json = parts[5];
-    out->logs = parts[6];
+    out->json = parts[old ? 3 : 5];
+    out->logs = parts[old ? 4 : 6];
+    out->element = old ? sb_str_of(NULL, 0) : parts[3];
+    out->skill = old ? sb_exec_member(out->json, "skill_name") : parts[4];
     return out->files <= UINT32_MAX && out->json.len > SB_EXECUTION_SPLICE_AT;
 }
 

@@ -223,7 +223,7 @@ typedef struct {
     sb_str_t status;
     uint64_t files;
     uint64_t created_ms;
-    sb_str_t element; /* of the list */
+    sb_str_t element; /* of the list; empty in a record of schema 1 */
     sb_str_t skill;
     sb_str_t json;
     sb_str_t logs;
@@ -245,6 +245,10 @@ sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
                         const sb_exec_value_t *before, const sb_exec_value_t *after, sb_err_t *err);
 /* The element of the list: the record without its large members, appended. */
 void sb_exec_element(sb_str_t json, sb_buf_t *out);
+/* A member that is a string without escapes; empty when there is none. */
+sb_str_t sb_exec_member(sb_str_t json, const char *name);
+/* Indexes all records anew; 0 or an LMDB error. */
+int sb_exec_reindex(sb_store_t *st, MDB_txn *txn);
 /* ---- store_tenants.c ---- */
 
 /* Makes the tenant's record unless it is there. */

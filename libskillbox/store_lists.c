@@ -105,6 +105,24 @@ void sb_exec_element(sb_str_t json, sb_buf_t *out)
     sb_buf_char(out, '}');
 }
 
+sb_str_t sb_exec_member(sb_str_t json, const char *name)
+{
+    const char *p = json.data + 1, *end = json.data + json.len;
+    size_t len = strlen(name);
+
+    while (p < end && *p == '"') {
+        const char *key = p, *colon = string_end(p, end);
+
+        p = value_end(colon + 1, end);
+        if ((size_t)(colon - key) == len + 2 && memcmp(key + 1, name, len) == 0 && p - colon >= 3 &&
+            colon[1] == '"')
+            return sb_str_of(colon + 2, (size_t)(p - colon) - 3);
+        if (p < end && *p == ',')
+            p++;
+    }
+    return sb_str_of("", 0);
+}
+
 /* ---- keys ---- */
 
 /* Tenant and id of a record's key. */
@@ -163,10 +181,10 @@ static int del_entry(MDB_txn *txn, MDB_dbi dbi, const sb_skey_t *key)
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
-                        const sb_exec_value_t *before, const sb_exec_value_t *after, sb_err_t *err)
+static int index_put(sb_store_t *st, MDB_txn *txn, const sb_skey_t *key,
+                     const sb_exec_value_t *before, const sb_exec_value_t *after)
 {
-    const MDB_dbi *dbi = b->st->dbi;
+    const MDB_dbi *dbi = st->dbi;
     char tenant[SB_TENANT_MAX + 1], skill[SB_NAME_MAX + 1];
     const sb_exec_value_t *any = after != NULL ? after : before;
     const void *id;
@@ -174,7 +192,7 @@ sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
     int rc = 0;
 
     if (!split_key(key, tenant, &id) || !sb_str_copy(any->skill, skill, sizeof(skill)))
-        return sb_store_corrupt("an execution's key", err);
+        return MDB_CORRUPTED;
     /* letters first: what was read is gone once something is written */
     char was = before != NULL ? letter_of(before->status.data, before->status.len) : 0;
     char is = after != NULL ? letter_of(after->status.data, after->status.len) : 0;
@@ -189,8 +207,44 @@ sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
         rc = is != 0 ? put_entry(txn, dbi[SB_DBI_BYSKILL], &k, &is, 1)
                      : del_entry(txn, dbi[SB_DBI_BYSKILL], &k);
     if (rc == 0 && (was == 0) != (is == 0))
-        rc = add_count(b->st, txn, tenant, was == 0 ? 1 : -1);
+        rc = add_count(st, txn, tenant, was == 0 ? 1 : -1);
+    return rc;
+}
+
+sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
+                        const sb_exec_value_t *before, const sb_exec_value_t *after, sb_err_t *err)
+{
+    int rc = index_put(b->st, txn, key, before, after);
+
     return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "indexing an execution", err);
+}
+
+int sb_exec_reindex(sb_store_t *st, MDB_txn *txn)
+{
+    MDB_val key, val;
+    MDB_cursor *cur;
+    int rc = 0;
+
+    for (int i = SB_DBI_BYSTATUS; rc == 0 && i <= SB_DBI_COUNTS; i++)
+        rc = mdb_drop(txn, st->dbi[i], 0);
+    if (rc == 0)
+        rc = mdb_cursor_open(txn, st->dbi[SB_DBI_EXECUTIONS], &cur);
+    if (rc != 0)
+        return rc;
+    for (rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST); rc == 0;
+         rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
+        sb_exec_value_t value = {0};
+        sb_skey_t k = {.len = 0};
+
+        if (!sb_skey_add(&k, key.mv_data, key.mv_size) || !sb_exec_unpack(&val, &value))
+            rc = MDB_CORRUPTED;
+        else
+            rc = index_put(st, txn, &k, NULL, &value);
+        if (rc != 0)
+            break;
+    }
+    mdb_cursor_close(cur);
+    return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
 /* ---- reads ---- */
@@ -264,7 +318,10 @@ static int add_element(lister_t *l, const void *id, sb_buf_t *out)
         return rc == MDB_NOTFOUND ? MDB_CORRUPTED : rc; /* an index without its record */
     if (out->len > 0 && out->data[out->len - 1] == '}')
         sb_buf_char(out, ',');
-    sb_buf_add(out, value.element.data, value.element.len);
+    if (value.element.len > 0)
+        sb_buf_add(out, value.element.data, value.element.len);
+    else
+        sb_exec_element(value.json, out);
     return 0;
 }
 

@@ -98,9 +98,6 @@ ngx_uint_t ngx_http_skillbox_nobody_has_it(ngx_http_request_t *r,
     ngx_http_skillbox_call_t *call);
 /* posted, not waited for: what nobody has is ended as interrupted */
 void ngx_http_skillbox_execution_forget(ngx_http_skillbox_ctx_t *ctx);
-/* an argument of the query, decoded, with a NUL; empty when it is not there */
-ngx_int_t ngx_http_skillbox_list_arg(ngx_http_request_t *r, const char *name,
-    ngx_str_t *value);
 
 
 /* ngx_http_skillbox_events.c: the text of server-sent events, appended */

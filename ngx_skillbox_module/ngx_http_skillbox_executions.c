@@ -490,10 +490,10 @@ ngx_http_skillbox_list_query(ngx_http_request_t *r,
     ngx_int_t  limit;
     ngx_str_t  skill, status, cursor, number;
 
-    if (ngx_http_skillbox_list_arg(r, "skill", &skill) != NGX_OK
-        || ngx_http_skillbox_list_arg(r, "status", &status) != NGX_OK
-        || ngx_http_skillbox_list_arg(r, "cursor", &cursor) != NGX_OK
-        || ngx_http_skillbox_list_arg(r, "limit", &number) != NGX_OK)
+    if (ngx_http_skillbox_arg(r, "skill", &skill) == NGX_ERROR
+        || ngx_http_skillbox_arg(r, "status", &status) == NGX_ERROR
+        || ngx_http_skillbox_arg(r, "cursor", &cursor) == NGX_ERROR
+        || ngx_http_skillbox_arg(r, "limit", &number) == NGX_ERROR)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -545,37 +545,6 @@ ngx_http_skillbox_list_query(ngx_http_request_t *r,
 
         q->after = (char *) cursor.data;
     }
-
-    return NGX_OK;
-}
-
-
-/* a copy with a NUL behind it, decoded; empty when it is not there */
-
-ngx_int_t
-ngx_http_skillbox_list_arg(ngx_http_request_t *r, const char *name,
-    ngx_str_t *value)
-{
-    u_char     *dst, *src;
-    ngx_str_t   raw;
-
-    if (ngx_http_arg(r, (u_char *) name, ngx_strlen(name), &raw) != NGX_OK) {
-        ngx_str_null(value);
-        return NGX_OK;
-    }
-
-    *value = ngx_http_skillbox_copy(r->pool, (char *) raw.data, raw.len);
-    if (value->data == NULL) {
-        return NGX_ERROR;
-    }
-
-    dst = value->data;
-    src = value->data;
-
-    ngx_unescape_uri(&dst, &src, value->len, 0);
-
-    value->len = dst - value->data;
-    value->data[value->len] = '\0';
 
     return NGX_OK;
 }
@@ -643,7 +612,7 @@ ngx_http_skillbox_execution_delete(ngx_http_request_t *r,
         return ngx_http_skillbox_execution_cancel(r, ctx);
     }
 
-    if (ngx_http_skillbox_list_arg(r, "cancel", &cancel) != NGX_OK) {
+    if (ngx_http_skillbox_arg(r, "cancel", &cancel) == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

@@ -94,7 +94,7 @@ ngx_http_skillbox_execution_logs(ngx_http_request_t *r,
     ngx_str_t       follow;
     sb_execution_t  e;
 
-    if (ngx_http_skillbox_list_arg(r, "follow", &follow) != NGX_OK) {
+    if (ngx_http_skillbox_arg(r, "follow", &follow) == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -174,7 +174,7 @@ ngx_http_skillbox_offset(ngx_http_request_t *r, uint64_t *offset)
 
     *offset = 0;
 
-    if (ngx_http_skillbox_list_arg(r, "offset", &value) != NGX_OK) {
+    if (ngx_http_skillbox_arg(r, "offset", &value) == NGX_ERROR) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

@@ -258,6 +258,54 @@ static void archives_without_a_record_are_told_from_others(void **state)
     BATCH(f, SB_ENOTFOUND, sb_batch_execution_has_archive(b, id_of(4), &err));
 }
 
+/* A record as schema 1 had it, whose program knew no lists. */
+static void put_old(fixture_t *f, unsigned n, const char *status)
+{
+    sb_num_t files = sb_num(1), created = sb_num(NOW);
+    unsigned char id[16];
+    char json[300];
+    sb_batch_t *b;
+    sb_skey_t key;
+    sb_err_t err;
+
+    assert_ok(sb_batch_begin(f->st, &b, &err), &err);
+    snprintf(json, sizeof json,
+             "{\"execution_id\":\"%s\",\"status\":\"%s\",\"output\":[\"skill_name\"],"
+             "\"skill_name\":\"old-one\"}",
+             id_of(n), status);
+    sb_str_t parts[5] = {sb_str_of(status, strlen(status)), sb_num_part(&files),
+                         sb_num_part(&created), sb_str_of(json, strlen(json)), sb_str_of("log", 3)};
+    assert_true(sb_uuid_parse(id_of(n), SB_UUID_LEN, id));
+    assert_true(sb_exec_key(&key, "acme", id));
+    MDB_val k = sb_skey_val(&key);
+    assert_int_equal(
+        sb_pack_put(b->txn, f->st->dbi[SB_DBI_EXECUTIONS], &k, SB_KIND_EXECUTION, parts, 5), 0);
+    assert_int_equal(sb_store_meta_put(f->st, b->txn, "schema", 1), 0);
+    assert_ok(sb_batch_commit(b, &err), &err);
+}
+
+static void executions_of_an_older_store_are_listed_and_removed_too(void **state)
+{
+    fixture_t *f = *state;
+    char next[SB_UUID_LEN + 1];
+    sb_execution_t e;
+    uint32_t files = 0;
+    sb_err_t error;
+
+    put_old(f, 1, "success");
+    put_old(f, 2, "failed");
+    store_reopen(f);
+    check_consistency(f->st);
+    assert_string_equal(list(f, "acme", "old-one", NULL, NULL, 9, next), "2 1");
+    assert_string_equal(list(f, "acme", NULL, "failed", NULL, 9, next), "2");
+    assert_ok(sb_store_execution_get(f->st, "acme", id_of(2), &e, &error), &error);
+    assert_string_equal(e.logs.data, "log");
+    BATCH(f, SB_OK, sb_batch_execution_delete(b, "acme", id_of(1), &files, &err));
+    assert_int_equal(files, 1);
+    assert_string_equal(list(f, "acme", NULL, NULL, NULL, 9, next), "2");
+    check_consistency(f->st);
+}
+
 /* ---- idempotency ---- */
 
 static void a_key_stands_for_one_execution_until_it_is_swept(void **state)
@@ -307,6 +355,7 @@ int main(void)
         STORE_TEST(only_ended_executions_are_deleted),
         STORE_TEST(retention_goes_by_age_and_number_for_each_tenant),
         STORE_TEST(archives_without_a_record_are_told_from_others),
+        STORE_TEST(executions_of_an_older_store_are_listed_and_removed_too),
         STORE_TEST(a_key_stands_for_one_execution_until_it_is_swept),
     };
 
