@@ -201,7 +201,8 @@ lint: ## clang-format, clang-tidy, cppcheck, ShellCheck when it is there
 # it, and the headers of those here do not depend on the architecture.
 CROSS      := aarch64-linux-gnu-gcc
 CROSS_INC   = -idirafter /usr/include -idirafter /usr/include/$(shell $(CC) -print-multiarch)
-CROSS_SRCS := $(wildcard libskillbox/*.c sandbox-helper/*.c cli/*.c)
+# (Python's headers do depend on it.)
+CROSS_SRCS := $(filter-out sandbox-helper/zygote_%,$(wildcard libskillbox/*.c sandbox-helper/*.c cli/*.c))
 CROSS_OBJS := $(CROSS_SRCS:%.c=$(BUILD)/aarch64/%.o)
 
 $(CROSS_OBJS): $(BUILD)/aarch64/%.o: %.c

@@ -65,8 +65,8 @@ static bool name_descriptors(collect_t *c, const int *fds, int nfds)
 {
     int next = 0;
 
-    if (nfds != 2 + (c->task.have_work != 0) + (c->task.have_stdout != 0) +
-                    (c->task.have_archive != 0)) {
+    if (nfds !=
+        2 + (c->task.have_work != 0) + (c->task.have_stdout != 0) + (c->task.have_archive != 0)) {
         return false;
     }
     c->out = fds[next++];

@@ -8,8 +8,9 @@
 
 #include "helper.h"
 
-/* Takes the child, which may be dead already, and its group over; both are the caller's no more.  One that does not end by
- * itself is killed.  helper_ended() is called when it is gone; h->graves counts them. */
+/* Takes the child, which may be dead already, and its group over; both are the caller's no more.
+ * One that does not end by itself is killed.  helper_ended() is called when it is gone; h->graves
+ * counts them. */
 void grave_bury(helper_t *h, stage_child_t *child, cgroup_leaf_t *leaf);
 
 #endif

@@ -237,7 +237,7 @@ typedef struct {
     uint32_t executed; /* RUN_EXITED: a zygote's child had to execute an interpreter after all */
     int32_t failed_errno;
     char failed_step[64];
-    char text[160]; /* for people; "" when the step says all */
+    char text[160];    /* for people; "" when the step says all */
     uint64_t cpu_usec; /* RUN_EXITED: user + system of all processes but pid 1 */
     uint64_t maxrss;   /* bytes, of the largest of them */
 } run_report_t;
@@ -253,7 +253,7 @@ typedef struct {
  */
 typedef struct {
     uint32_t magic;
-    uint32_t have_work;   /* script and module runs: new or changed files there are artifacts */
+    uint32_t have_work; /* script and module runs: new or changed files there are artifacts */
     uint32_t have_archive;
     uint32_t have_stdout; /* last bytes of stdout, for the SkillLite dialect */
     int32_t exit_code;    /* -1: ended by a signal or killed by us */

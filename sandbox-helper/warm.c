@@ -128,26 +128,37 @@ void warm_refill(warm_t *w)
     }
 }
 
+/* NULL: there is none. */
+static warm_sandbox_t *pop(warm_t *w)
+{
+    warm_sandbox_t *s = w->idle;
+
+    if (s != NULL) {
+        w->idle = s->next;
+        w->count--;
+        stage_child_release(&s->child);
+    }
+    return s;
+}
+
 void warm_drain(warm_t *w)
 {
+    warm_sandbox_t *s;
+
     w->want = 0;
-    while (w->idle != NULL) {
-        stage_child_release(&w->idle->child);
-        forget(w->idle);
+    while ((s = pop(w)) != NULL) {
+        leftovers_remove(w->leftovers, &s->leaf);
+        free(s);
     }
 }
 
 void warm_close(warm_t *w)
 {
-    while (w->idle != NULL) {
-        warm_sandbox_t *s = w->idle;
+    warm_sandbox_t *s;
 
-        w->idle = s->next;
-        w->count--;
-        stage_child_release(&s->child);
-        free(s);
-    }
     w->want = 0;
+    while ((s = pop(w)) != NULL)
+        free(s);
 }
 
 /* The oldest: the one that is surely done. */

@@ -34,11 +34,6 @@
 #include "zygote.h"
 #include "zygote_end.h"
 
-/* In the stable ABI since 3.7, but not in the headers of the limited one. */
-extern void PyOS_BeforeFork(void);
-extern void PyOS_AfterFork_Parent(void);
-extern void PyOS_AfterFork_Child(void);
-
 #define THREAD_STACK (8 << 20) /* a main thread's */
 
 extern const char zygote_boot_py[];
