@@ -83,13 +83,13 @@ def points(gw, board):
 
 
 def settle(gw):
-    """The next sandbox and the next collect child wait, beside the two programs and the syncer;
+    """The next sandbox (two processes) and the next collect child wait, beside the two programs and the syncer;
     nothing else is under way."""
     def still():
         first = watch.descendants(gw.helper.pid)
         ready = gw.get("/ready").json()
         return (ready["status"] == "ready" and ready["helper"]["running"] == 0
-                and first == watch.descendants(gw.helper.pid) and len(first) == 5)
+                and first == watch.descendants(gw.helper.pid) and len(first) == 6)
     watch.wait_for(still, 15 * settings.SLOW, "it does not settle")
 
 

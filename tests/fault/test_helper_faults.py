@@ -71,15 +71,13 @@ def test_a_dead_stage_fails_its_runs_cleanly_and_comes_back(make_helper):
     h = make_helper(concurrency=2)
     with h.begin("echo running; sleep 300", "bash") as c:
         in_script(h, c)
-        family = h.family()
         stage = h.children("sandbox-stage")[0]
+        family = [stage, *watch.descendants(stage)]
         os.kill(stage, signal.SIGKILL)
         answer = c.answer()
     assert (answer.status, answer.json["error"]) == (500, "internal_error")
     assert h.run("echo ok", "bash").log == b"ok\n"
-    kept = {h.children(name)[0] for name in ("sandbox-packer", "sandbox-syncer")}
-    watch.wait_for(lambda: not [p for p in family if p not in kept and watch.alive(p)
-                                and not family[p].startswith("sandbox-pack")],
+    watch.wait_for(lambda: not any(watch.alive(p) for p in family),
                    5 * settings.SLOW, "something of the dead stage lives")
     assert h.log_lines("a helper program is down") and h.log_lines("a helper program is back")
 
