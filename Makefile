@@ -78,6 +78,8 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/sandbox-helper/ready_script.o: sandbox-helper/node_ready.cjs
+
 $(LIBCORE): $(CORE_OBJS)
 $(LIBSTORE): $(STORE_OBJS)
 $(LIBPACKAGE): $(PACKAGE_OBJS)
@@ -179,6 +181,7 @@ api fault: all test-programs ## one layer of the tests
 attack: all test-programs ## every attack of docs/attacks.md, with a table of what was observed
 	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
 	@SKILLBOX_FULL=1 SKILLBOX_PROBE_FROM=python $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
+	@SKILLBOX_FULL=1 SKILLBOX_PROBE_FROM=node $(PYTHON) tests/tools/run-tests --layers $@ $(BUILD) $(ARGS)
 
 soak: all test-programs ## 10,000 runs in a row and 200 at once, with a table of what was left
 	@SKILLBOX_FULL=1 $(PYTHON) tests/tools/run-tests --once --layers fault $(BUILD) -s -k soak

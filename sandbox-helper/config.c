@@ -467,6 +467,7 @@ static const config_key_t top_keys[] = {
     {"images", config_images, 0, 0, 0, NULL},
     {"warm", config_number, AT(warm), 0, 16, NULL},
     {"zygote", config_zygote, 0, 0, 0, NULL},
+    {"prestart", config_prestart, 0, 0, 0, NULL},
     {"cgroup", value_cgroup, 0, 0, 0, NULL},
     {"exec_writable", config_bool, AT(exec_writable), 0, 0, NULL},
     {"proc_full", config_bool, AT(proc_full), 0, 0, NULL},
@@ -548,6 +549,7 @@ static void set_defaults(config_t *c)
     c->nproc = 128;
     c->warm = -1;
     config_zygote_defaults(c);
+    config_prestart_defaults(c);
     c->cgroup = CGROUP_AUTO;
     c->log_level = LOG_INFO;
 }

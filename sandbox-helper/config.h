@@ -92,6 +92,9 @@ typedef struct {
     char zygote_not_for[CONFIG_NOT_FOR][SB_TENANT_MAX + 1 + SB_NAME_MAX + 1];
     size_t nzygote_not_for;
 
+    int64_t prestart_max;     /* interpreters that wait, for each Node.js runtime at most */
+    int64_t prestart_idle_ms; /* what nobody used for so long goes */
+
     int64_t cgroup; /* config_cgroup_t */
     bool exec_writable;
     bool proc_full;

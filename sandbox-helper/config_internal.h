@@ -67,6 +67,10 @@ sb_code_t config_zygote(config_reader_t *r, const config_key_t *key, yaml_node_t
 /* A list of module names, into STAGE_MODULES bytes at key->at. */
 sb_code_t config_modules(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
 
+/* ---- config_prestart.c ---- */
+void config_prestart_defaults(config_t *c);
+sb_code_t config_prestart(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
+
 /* ---- config_runtimes.c ---- */
 sb_code_t config_runtimes(config_reader_t *r, const config_key_t *key, yaml_node_t *node);
 sb_code_t config_images(config_reader_t *r, const config_key_t *key, yaml_node_t *node);

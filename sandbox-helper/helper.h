@@ -19,6 +19,7 @@
 #include "queue.h"
 #include "root.h"
 #include "runtime.h"
+#include "prestart.h"
 #include "server.h"
 #include "spool.h"
 #include "stagelink.h"
@@ -38,6 +39,7 @@ typedef struct helper_s {
     runtime_t runtimes[STAGE_RUNTIMES];
     roots_t roots;
     zygotes_t zygotes;
+    prestarts_t prestarts;
     stagelink_t packer;
     collectors_t collectors;
     server_t server;

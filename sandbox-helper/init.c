@@ -85,24 +85,28 @@ static void await_run(pid_t script, launch_limits_t *limits)
 }
 
 /*
- * Returns when the script has started, true: in an interpreter of its own.  pid 2 announces that,
- * then its end of the socket is closed, by execve(2) or by itself; anything else is a set-up that
- * failed, not a script.
+ * Returns the script's process when it has started; *executed: in an interpreter of its own
+ * although there was one.  pid 2 announces that, then its end of the socket is closed, by execve(2)
+ * or by itself; anything else is a set-up that failed, not a script.
  */
-static bool await_start(pid_t script)
+static pid_t await_start(pid_t script, pid_t ready, bool *executed)
 {
     run_report_t report;
     ssize_t n = read_launch(&report);
-    bool executed = false;
 
     if (n == 0)
         died(script); /* the end without the announcement */
     if (n == (ssize_t)sizeof(report) && report.kind == LAUNCH_START) {
-        executed = report.executed != 0;
+        *executed = report.executed != 0;
         n = read_launch(&report);
     }
-    if (n == 0)
-        return executed;
+    if (n == 0 && ready > 0 && !*executed)
+        return ready;
+    if (n == 0) {
+        if (ready > 0)
+            (void)kill(ready, SIGKILL); /* it is of no use for this run */
+        return script;
+    }
     if (n == (ssize_t)sizeof(report) && report.kind == RUN_SETUP_FAILED)
         fail(report.failed_step, report.failed_errno, report.text);
     died(script);
@@ -215,7 +219,7 @@ void init_run(run_t *run)
     memwatch_t memory = {.proc = -1};
     launch_limits_t limits;
     int pair[2], signals;
-    bool executed;
+    bool executed = false;
     const char *step;
     pid_t script;
 
@@ -241,7 +245,7 @@ void init_run(run_t *run)
     if (write(FD_LAUNCH, "", 1) != 1)
         fail("init confined", errno, NULL);
     await_run(script, &limits);
-    executed = await_start(script);
+    script = await_start(script, limits.ready_pid, &executed);
     if (run->cgroup == 0)
         memwatch_start(&memory, limits.memory_bytes);
     watch_over(script, executed, signals, &memory);

@@ -6,7 +6,6 @@
 #include "job_internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -342,17 +341,6 @@ void job_stop(job_t *job)
 
 /* ---- start ---- */
 
-static int make_pipe(job_pipe_t *p, int *write_end)
-{
-    int pair[2];
-
-    if (pipe2(pair, O_CLOEXEC) != 0)
-        return -1;
-    p->fd = pair[0];
-    *write_end = pair[1];
-    return fcntl(p->fd, F_SETFL, O_NONBLOCK); /* ours alone: scripts expect to block */
-}
-
 static stage_request_t run_request(const job_t *job)
 {
     const config_t *c = &job->h->config;
@@ -408,48 +396,81 @@ static void drop_sandbox(job_t *job)
     leftovers_remove(&job->h->leftovers, &job->leaf);
 }
 
-/* Sandboxes that waited may have died since: then the next one, or a new one. */
-static sb_code_t send_run(job_t *job, const int fds[RUN_FDS], sb_err_t *err)
+/* From where the run's process comes: an interpreter that waits, a zygote, or neither. */
+static sb_code_t take_sandbox(job_t *job, bool *started, sb_err_t *err)
 {
     helper_t *h = job->h;
-    const stage_request_t run = run_request(job);
-
-    for (int i = 0; i <= WARM_MAX; i++) {
-        warm_t *zygote = zygotes_pool(&h->zygotes, &job->req);
-        warm_t *pool = zygote != NULL ? zygote : &root_of(job)->sandboxes;
-
-        job->start = zygote == NULL ? START_PLAIN : pool->count > 0 ? START_READY : START_FORKED;
-        SB_FAULT_POINT("sandbox to be taken");
-        sb_code_t rc = warm_take(pool, &job->child, &job->leaf, &job_child_ops, job, err);
-
-        SB_FAULT_POINT("sandbox taken");
-        if (rc == SB_OK)
-            rc = cgroup_limit(&h->cgroups, &job->leaf, job->req.memory, job->req.cpu_milli, err);
-        if (rc == SB_OK && stage_child_send(&job->child, &run, sizeof run, fds, RUN_FDS) == 0)
-            return SB_OK;
-        bool taken = rc == SB_OK;
-        if (taken)
-            rc = sb_err_errno(err, errno, "the sandbox takes no run");
-        drop_sandbox(job);
-        if (!taken || rc == SB_ENOSPACE) /* nor would another */
-            return rc;
-    }
-    return SB_ESYSTEM;
-}
-
-static sb_code_t start(job_t *job, sb_err_t *err)
-{
-    int fds[RUN_FDS] = {job->job_fd, -1, -1};
+    warm_t *prestarted = prestarts_pool(&h->prestarts, &job->req);
+    warm_t *zygote = zygotes_pool(&h->zygotes, &job->req);
+    warm_t *pool = zygote != NULL ? zygote : &root_of(job)->sandboxes;
+    int logs[RUN_LOGS];
     sb_code_t rc;
 
-    if (make_pipe(&job->out, &fds[1]) != 0 || make_pipe(&job->err, &fds[2]) != 0) {
-        rc = sb_err_errno(err, errno, "pipe");
-    } else {
-        lseek(job->job_fd, 0, SEEK_SET);
-        rc = send_run(job, fds, err);
+    *started = prestarted != NULL;
+    if (prestarted == NULL) {
+        job->start = zygote == NULL ? START_PLAIN : pool->count > 0 ? START_READY : START_FORKED;
+        return warm_take(pool, &job->child, &job->leaf, &job_child_ops, job, err);
+    }
+    job->start = START_READY;
+    rc = warm_take_started(prestarted, &job->child, &job->leaf, &job_child_ops, job, logs, err);
+    if (rc == SB_OK) {
+        job->out.fd = logs[0];
+        job->err.fd = logs[1];
+    }
+    return rc;
+}
+
+/* fds: of the job, then of the pipes' write ends, to be closed. */
+static sb_code_t make_pipes(job_t *job, int fds[RUN_FDS], sb_err_t *err)
+{
+    if (warm_pipe(&job->out.fd, &fds[1]) != 0 || warm_pipe(&job->err.fd, &fds[2]) != 0)
+        return sb_err_errno(err, errno, "pipe");
+    return SB_OK;
+}
+
+/* again: the sandbox has died, another may not have. */
+static sb_code_t send_once(job_t *job, bool *again, sb_err_t *err)
+{
+    helper_t *h = job->h;
+    stage_request_t run = run_request(job);
+    int fds[RUN_FDS] = {job->job_fd, -1, -1};
+    bool started;
+
+    *again = false;
+    sb_code_t rc = take_sandbox(job, &started, err);
+    SB_FAULT_POINT("sandbox taken");
+    if (rc == SB_OK && !started)
+        rc = make_pipes(job, fds, err);
+    if (rc == SB_OK)
+        rc = cgroup_limit(&h->cgroups, &job->leaf, job->req.memory, job->req.cpu_milli, err);
+    if (started)
+        run.interpreter = (uint32_t)job->req.runtime + 1;
+    if (rc == SB_OK && stage_child_send(&job->child, &run, sizeof run, fds,
+                                        started ? RUN_FDS - RUN_LOGS : RUN_FDS) != 0) {
+        rc = sb_err_errno(err, errno, "the sandbox takes no run");
+        *again = rc != SB_ENOSPACE;
     }
     for (int i = 1; i < RUN_FDS; i++)
         close_fd(&fds[i]);
+    if (rc != SB_OK) {
+        drop_sandbox(job);
+        close_fd(&job->out.fd);
+        close_fd(&job->err.fd);
+    }
+    return rc;
+}
+
+/* Sandboxes that waited may have died since: then the next one, or a new one. */
+static sb_code_t start(job_t *job, sb_err_t *err)
+{
+    bool again = true;
+    sb_code_t rc = SB_ESYSTEM;
+
+    lseek(job->job_fd, 0, SEEK_SET);
+    for (int i = 0; i <= 2 * WARM_MAX && again; i++) {
+        SB_FAULT_POINT("sandbox to be taken");
+        rc = send_once(job, &again, err);
+    }
     return rc;
 }
 
@@ -495,6 +516,7 @@ void job_start(job_t *job)
         SB_FAULT_POINT("run sent");
         h->runs_total++;
         zygotes_count(&h->zygotes, &job->req, job->start);
+        prestarts_count(&h->prestarts, &job->req, job->start);
         job_watch(job);
         attach_state(job);
         job_announce(job);

@@ -183,6 +183,7 @@ static void run_exited(job_t *job, const run_report_t *report)
     if (report->executed) {
         job->start = START_EXECUTED;
         zygotes_count(&job->h->zygotes, &job->req, job->start);
+        prestarts_count(&job->h->prestarts, &job->req, job->start);
     }
     job->exited = true;
     job->wstatus = report->wstatus;

@@ -17,6 +17,7 @@
 #include "../libskillbox/names.h"
 #include "fault.h"
 #include "jobfile.h"
+#include "ready.h"
 #include "report.h"
 #include "rlimits.h"
 #include "sys.h"
@@ -47,7 +48,8 @@ static void tell(const launch_t *l, uint32_t kind, const char *step, int err)
 {
     run_report_t report = {.magic = STAGE_MAGIC,
                            .kind = kind,
-                           .executed = l->run->stage->form != NULL && !l->become,
+                           .executed =
+                               (l->run->stage->form != NULL || l->run->ready >= 0) && !l->become,
                            .failed_errno = err};
 
     snprintf(report.failed_step, sizeof(report.failed_step), "%s", step);
@@ -414,9 +416,36 @@ static void started(void)
     (void)sys_close_range(FD_AFTER_STDIO, ~0u, 0);
 }
 
+/* ---- an interpreter that waits ---- */
+
+/* Its stdin is the input: another text needs another file. */
+static bool suits(const launch_t *l)
+{
+    const char *name;
+    const json_t *value;
+
+    if (l->job.stdin_text != NULL)
+        return false;
+    json_object_foreach(l->job.env, name, value)
+    {
+        if (ready_too_late_for(name))
+            return false;
+    }
+    return ready_waits(l->run);
+}
+
+static void hand_over(launch_t *l)
+{
+    l->become = true;
+    tell(l, LAUNCH_START, "", 0);
+    SB_FAULT_POINT("run to be handed over");
+    ready_become(l->run, l->argv, l->env);
+}
+
 void launch_script(const run_t *run)
 {
-    const launch_limits_t limits = {.memory_bytes = run->request->memory_bytes};
+    const launch_limits_t limits = {.memory_bytes = run->request->memory_bytes,
+                                    .ready_pid = run->ready >= 0 ? run->ready_pid : 0};
     launch_t *l = &launch;
     const char *step = "init";
 
@@ -424,6 +453,8 @@ void launch_script(const run_t *run)
     if (sys_write_all(run->to_init, &limits, sizeof(limits)) == 0)
         step = steps_run(steps, sizeof(steps) / sizeof(steps[0]), l);
     if (step == NULL) {
+        if (run->ready >= 0 && suits(l))
+            hand_over(l);
         if (run->stage->form != NULL)
             run->stage->form->become(l->argv, l->env, run->request->mode, started);
         (void)signal(SIGXFSZ, SIG_DFL);

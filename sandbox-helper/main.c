@@ -143,6 +143,7 @@ static void refill(void *ctx)
     for (size_t i = 0; i < h->roots.count; i++)
         warm_refill(&h->roots.root[i].sandboxes);
     zygotes_refill(&h->zygotes);
+    prestarts_tend(&h->prestarts, h->runs.waiting > 0 || h->runs.running >= h->runs.max_running);
 }
 
 static void on_dispatch(void *ctx)
@@ -252,7 +253,8 @@ static void on_link(void *ctx, stagelink_t *link)
     helper_dispatch(h);
 }
 
-static void on_zygote(void *ctx)
+/* A zygote, or an interpreter that was started ahead. */
+static void on_started(void *ctx)
 {
     helper_dispatch(ctx);
 }
@@ -355,7 +357,9 @@ static sb_code_t prepare(helper_t *h, sb_err_t *err)
         warm_init(&h->roots.root[i].sandboxes, &h->roots.root[i].stage, &h->cgroups, &h->leftovers,
                   h->roots.root[i].warm);
     zygotes_init(&h->zygotes, &h->config, &h->roots, h->runtimes, &h->loop, &h->cgroups,
-                 &h->leftovers, on_zygote, h);
+                 &h->leftovers, on_started, h);
+    prestarts_init(&h->prestarts, &h->config, &h->roots, h->runtimes, &h->loop, &h->cgroups,
+                   &h->leftovers, on_started, h);
     if (rc == SB_OK)
         deliver_open(h);
     return rc;
@@ -366,6 +370,7 @@ static void finish(helper_t *h)
     h->stopping = true;
     server_stop(&h->server, &h->config);
     zygotes_close(&h->zygotes);
+    prestarts_close(&h->prestarts);
     for (size_t i = 0; i < h->roots.count; i++) {
         warm_close(&h->roots.root[i].sandboxes);
         stagelink_close(&h->roots.root[i].stage);

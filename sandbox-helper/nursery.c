@@ -143,12 +143,20 @@ child_begin(const nursery_t *nu, const stage_request_t *request, const int *fds,
     nu->ops->child(request, fds, nfds);
 }
 
+static int without_folder(int *fds, int nfds)
+{
+    close(fds[RUN_FOLDER_FD]);
+    memmove(fds + RUN_FOLDER_FD, fds + RUN_FOLDER_FD + 1,
+            (size_t)(nfds - RUN_FOLDER_FD - 1) * sizeof(*fds));
+    return nfds - 1;
+}
+
 /*
  * A child that is born in its control group never has to move there, which would take the
  * kernel's lock over all thread groups.  Where clone3 is forbidden (containers) it moves itself.
  */
-static pid_t clone_child(const nursery_t *nu, const stage_request_t *request, const int *fds,
-                         int *nfds, int *pidfd)
+static pid_t clone_child(const nursery_t *nu, const stage_request_t *request, int *fds, int *nfds,
+                         int *pidfd)
 {
     uint64_t flags = nu->ops->clone_flags(request);
 
@@ -156,15 +164,15 @@ static pid_t clone_child(const nursery_t *nu, const stage_request_t *request, co
         pid_t pid = sys_clone(flags, fds[RUN_FOLDER_FD], pidfd);
 
         if (pid == 0)
-            *nfds = RUN_FOLDER_FD; /* it need not enter */
+            *nfds = without_folder(fds, *nfds); /* it need not enter */
         if (pid >= 0 || errno != ENOSYS)
             return pid;
     }
     return sys_clone(flags, -1, pidfd);
 }
 
-static pid_t make_child(const nursery_t *nu, const stage_request_t *request, const int *fds,
-                        int *nfds, int *pidfd)
+static pid_t make_child(const nursery_t *nu, const stage_request_t *request, int *fds, int *nfds,
+                        int *pidfd)
 {
     pid_t pid;
 
@@ -176,7 +184,7 @@ static pid_t make_child(const nursery_t *nu, const stage_request_t *request, con
     return pid;
 }
 
-static int spawn(nursery_t *nu, const stage_request_t *request, const int *fds, int nfds)
+static int spawn(nursery_t *nu, const stage_request_t *request, int *fds, int nfds)
 {
     nursery_child_t *slot = find_child(nu, 0);
     stage_event_t event = {.kind = STAGE_SPAWNED, .seq = request->seq};

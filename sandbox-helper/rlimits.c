@@ -3,7 +3,6 @@
  */
 #include "rlimits.h"
 
-#include <stdbool.h>
 #include <sys/resource.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -30,23 +29,25 @@ static rlim_t address_space(const stage_request_t *request)
     return request->memory_bytes + SHARED_ALLOWANCE;
 }
 
+enum { SELF = 0 }; /* prlimit(2)'s word for the calling process */
+
 /* The helper's own hard limit bounds ours. */
-static int set_both(int resource, rlim_t soft, rlim_t hard)
+static int set_both(pid_t pid, int resource, rlim_t soft, rlim_t hard)
 {
     struct rlimit limit;
 
-    if (getrlimit((__rlimit_resource_t)resource, &limit) != 0)
+    if (prlimit(pid, (__rlimit_resource_t)resource, NULL, &limit) != 0)
         return -1;
     if (hard < limit.rlim_max)
         limit.rlim_max = hard;
     limit.rlim_cur = soft < limit.rlim_max ? soft : limit.rlim_max;
-    return setrlimit((__rlimit_resource_t)resource, &limit);
+    return prlimit(pid, (__rlimit_resource_t)resource, &limit, NULL);
 }
 
 /* Hard = soft: a soft limit is the script's to raise. */
-static int set_limit(int resource, rlim_t value)
+static int set_limit(pid_t pid, int resource, rlim_t value)
 {
-    return set_both(resource, value, value);
+    return set_both(pid, resource, value, value);
 }
 
 typedef struct {
@@ -54,22 +55,28 @@ typedef struct {
     rlim_t value;
 } limit_t;
 
-static int set_limits(const limit_t *limits, size_t n)
+static int set_limits(pid_t pid, const limit_t *limits, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        if (set_limit(limits[i].resource, limits[i].value) != 0)
+        if (set_limit(pid, limits[i].resource, limits[i].value) != 0)
             return -1;
     return 0;
 }
 
-static int limit_memory(const stage_request_t *request)
+static int limit_memory(pid_t pid, const stage_request_t *request)
 {
     const limit_t limits[] = {
         {RLIMIT_DATA, request->memory_bytes}, /* heap and private mappings */
         {RLIMIT_AS, address_space(request)},
     };
 
-    return set_limits(limits, COUNT(limits));
+    return set_limits(pid, limits, COUNT(limits));
+}
+
+/* SIGXCPU tells the end by this limit from others; it can be caught, SIGKILL can't. */
+static int limit_cpu(pid_t pid, const stage_request_t *request)
+{
+    return set_both(pid, RLIMIT_CPU, request->cpu_seconds, (rlim_t)request->cpu_seconds + 1);
 }
 
 static int limit_all(const stage_config_t *config, uint64_t file_bytes, bool groups)
@@ -89,15 +96,14 @@ static int limit_all(const stage_config_t *config, uint64_t file_bytes, bool gro
         {RLIMIT_NICE, 0},
     };
 
-    return set_limits(limits, COUNT(limits));
+    return set_limits(SELF, limits, COUNT(limits));
 }
 
 int rlimits_apply(const stage_config_t *config, const stage_request_t *request)
 {
-    if (!SANITIZED && limit_memory(request) != 0)
+    if (!SANITIZED && limit_memory(SELF, request) != 0)
         return -1;
-    /* SIGXCPU tells the end by this limit from others; it can be caught, SIGKILL can't */
-    if (set_both(RLIMIT_CPU, request->cpu_seconds, (rlim_t)request->cpu_seconds + 1) != 0)
+    if (limit_cpu(SELF, request) != 0)
         return -1;
     return limit_all(config, request->file_bytes, request->cgroup != 0);
 }
@@ -107,7 +113,19 @@ int rlimits_apply_init(const stage_config_t *config)
     return limit_all(config, 0, false);
 }
 
+int rlimits_apply_ahead(const stage_config_t *config, bool groups)
+{
+    return limit_all(config, RLIM_INFINITY, groups);
+}
+
+int rlimits_complete(pid_t pid, const stage_request_t *request)
+{
+    if (limit_memory(pid, request) != 0 || limit_cpu(pid, request) != 0)
+        return -1;
+    return set_limit(pid, RLIMIT_FSIZE, request->file_bytes);
+}
+
 int rlimits_before_exec(const stage_request_t *request)
 {
-    return SANITIZED ? limit_memory(request) : 0;
+    return SANITIZED ? limit_memory(SELF, request) : 0;
 }

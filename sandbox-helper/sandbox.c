@@ -28,6 +28,7 @@
 #include "launch.h"
 #include "mounts.h"
 #include "privileges.h"
+#include "ready.h"
 #include "report.h"
 #include "rlimits.h"
 #include "template.h"
@@ -88,19 +89,26 @@ static int step_cgroup_namespace(void *ctx)
 /* ---- descriptors ---- */
 
 /*
- * Before any other process can be there to see them: the status socket to its place, nothing
- * else open.  The run's own come later; their places are kept for them.
+ * Before any other process can be there to see them: the status socket, and an interpreter's log
+ * pipes, to their places, nothing else open.  The run's own come later; their places are kept for
+ * them.
  */
 static int step_descriptors(void *ctx)
 {
     enum { AWAY = 64 };
     run_t *run = ctx;
-    int away = fcntl(run->status, F_DUPFD_CLOEXEC, AWAY);
+    const int first_log = run->interpreter != 0 ? FD_STDOUT : FD_FREE;
+    int away[FD_FREE];
 
-    if (away < 0)
-        return -1;
+    for (int place = FD_STATUS; place < FD_FREE; place++) {
+        int fd = place < first_log ? run->status : run->logs[place - first_log];
+
+        away[place] = fcntl(fd, F_DUPFD_CLOEXEC, AWAY);
+        if (away[place] < 0)
+            return -1;
+    }
     for (int place = FD_STATUS; place < FD_FREE; place++)
-        if (dup3(away, place, O_CLOEXEC) < 0)
+        if (dup3(away[place], place, O_CLOEXEC) < 0)
             return -1;
     run->status = FD_STATUS;
     return sys_close_range(FD_FREE, ~0u, 0);
@@ -131,6 +139,20 @@ static int step_warm_up(void *ctx)
     return 0;
 }
 
+static int step_interpreter(void *ctx)
+{
+    run_t *run = ctx;
+
+    return run->interpreter == 0 ? 0 : ready_start(run);
+}
+
+static int step_interpreter_waits(void *ctx)
+{
+    const run_t *run = ctx;
+
+    return run->ready < 0 ? 0 : ready_await_run(run);
+}
+
 /* The struct is main's word; the bytes behind its descriptors are the caller's and stay unread. */
 static int step_request(void *ctx)
 {
@@ -145,13 +167,14 @@ static int step_request(void *ctx)
         return -1;
     if (n != (ssize_t)sizeof(request) || request.magic != STAGE_MAGIC ||
         request.kind != STAGE_RUN || request.runtime >= STAGE_RUNTIMES ||
-        request.cgroup != run->cgroup || nfds != RUN_FDS ||
+        request.cgroup != run->cgroup || request.interpreter != run->interpreter ||
+        nfds != (run->interpreter != 0 ? RUN_FDS - RUN_LOGS : RUN_FDS) ||
         /* the template counts on it: see its /dev/zero */
         (run->stage->config.memory_cgroup && request.cgroup == 0)) {
         errno = EPROTO;
         return -1;
     }
-    for (int i = 0; i < RUN_FDS; i++) {
+    for (int i = 0; i < nfds; i++) {
         if (dup3(fds[i], FD_JOB + i, O_CLOEXEC) < 0)
             return -1;
         close(fds[i]);
@@ -230,7 +253,8 @@ static int step_sandbox_folder(void *ctx)
     for (size_t i = 0; i < COUNT(dirs); i++)
         if (mkdirat(run->sandbox, dirs[i], 0755) != 0)
             return -1;
-    return 0;
+    run->input = openat(run->sandbox, "input.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+    return run->input < 0 ? -1 : 0;
 }
 
 static int step_out(void *ctx)
@@ -274,14 +298,11 @@ static int step_proc(void *ctx)
 static int step_input(void *ctx)
 {
     run_t *run = ctx;
-    int fd = openat(run->sandbox, "input.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
     off_t from = (off_t)run->request->job_len;
     uint64_t left = run->request->input_len;
 
-    if (fd < 0)
-        return -1;
     while (left > 0) {
-        ssize_t n = sendfile(fd, FD_JOB, &from, left);
+        ssize_t n = sendfile(run->input, FD_JOB, &from, left);
 
         if (n <= 0) {
             errno = n == 0 ? EIO : errno;
@@ -289,7 +310,7 @@ static int step_input(void *ctx)
         }
         left -= (uint64_t)n;
     }
-    return close(fd);
+    return close(run->input);
 }
 
 /*
@@ -345,7 +366,7 @@ static int step_package(void *ctx)
     tree = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (tree < 0)
         return -1;
-    rc = bind_package(tree, "/sandbox/scripts") == 0 ? bind_package(tree, "/skill") : -1;
+    rc = bind_package(tree, "/sandbox/scripts"); /* /skill is a link to it */
     close(tree);
     if (rc != 0)
         return -1;
@@ -439,6 +460,7 @@ int sandbox_prepare_rules(stage_t *stage)
         if (stage->config.readonly[i][0] != '\0')
             add_rule(stage, stage->config.readonly[i], LL_READ | LL_EXECUTE);
     add_rule(stage, "/etc", LL_READ);
+    add_rule(stage, READY_FOLDER, LL_READ);
     add_rule(stage, "/proc", LL_READ);
     add_rule(stage, "/dev/null", device | LL_IOCTL_DEV); /* isatty(3) must hear ENOTTY */
     add_rule(stage, "/dev/zero", device | LL_IOCTL_DEV);
@@ -450,7 +472,7 @@ int sandbox_prepare_rules(stage_t *stage)
     add_rule(stage, "/sandbox", LL_READ);
     /* for input files, through a view that the script does not have; its own is read-only */
     add_rule(stage, "/sandbox/input", LL_READ | LL_WRITE_FILE | LL_MAKE_DIR | LL_MAKE_REG);
-    add_rule(stage, "/sandbox/scripts", LL_READ | LL_EXECUTE); /* /skill is the same folder */
+    add_rule(stage, "/sandbox/scripts", LL_READ | LL_EXECUTE);
     add_rule(stage, "/sandbox/out", own);
     add_rule(stage, "/sandbox/work", own);
     return 0;
@@ -478,6 +500,21 @@ static int step_namespace_limits(void *ctx)
         return -1;
     }
     return close(run->sysctl);
+}
+
+/* Before the capabilities go: the process is one's own, but let nothing depend on that. */
+static int step_ready_rlimits(void *ctx)
+{
+    const run_t *run = ctx;
+
+    return run->ready < 0 ? 0 : rlimits_complete(run->ready_pid, run->request);
+}
+
+static int step_rlimits_ahead(void *ctx)
+{
+    const run_t *run = ctx;
+
+    return rlimits_apply_ahead(&run->stage->config, run->cgroup != 0);
 }
 
 static int step_init_rlimits(void *ctx)
@@ -516,6 +553,25 @@ static int step_landlock(void *ctx)
     if (stage->landlock_abi == 0) /* the operator's word: stage_main refuses otherwise */
         return 0;
     return landlock_apply(stage->landlock_abi, 0, stage->rules, stage->nrules);
+}
+
+/*
+ * The kernel asks for rules on a file's way up through its mount, and goes on above the folder that
+ * is mounted over: a package that will come is allowed by a rule on the folder that holds its mount
+ * point.
+ */
+static int step_landlock_ahead(void *ctx)
+{
+    static landlock_rule_t rules[STAGE_RULES_MAX];
+    const stage_t *stage = ((run_t *)ctx)->stage;
+
+    if (stage->landlock_abi == 0)
+        return 0;
+    memcpy(rules, stage->rules, sizeof(rules));
+    for (size_t i = 0; i < stage->nrules; i++)
+        if (rules[i].path != NULL && strcmp(rules[i].path, "/sandbox") == 0)
+            rules[i].access |= LL_EXECUTE;
+    return landlock_apply(stage->landlock_abi, 0, rules, stage->nrules);
 }
 
 static int step_seccomp(void *ctx)
@@ -567,10 +623,21 @@ static const step_t retiring[] = {
     {"init seccomp", step_seccomp},
 };
 
+/* A process that executes an interpreter before there is a run. */
+static const step_t confining_ahead[] = {
+    {"rlimits ahead", step_rlimits_ahead},
+    {"capabilities", step_capabilities},
+    {"no_new_privs", step_no_new_privs},
+    {"landlock ahead", step_landlock_ahead},
+    {"seccomp", step_seccomp},
+};
+
 /* pid 2.  Behind "request" everything is in the way of a run. */
 static const step_t entering[] = {
     {"init confined", step_init_confined},
     {"warm up", step_warm_up},
+    {"interpreter ahead", step_interpreter},
+    {"interpreter waits", step_interpreter_waits},
     {"request", step_request},
 };
 
@@ -583,6 +650,7 @@ static const step_t filling[] = {
 /* Capabilities go after all that needs them; Landlock and the filter after all that they forbid. */
 static const step_t confining[] = {
     {"namespace limits", step_namespace_limits},
+    {"interpreter's rlimits", step_ready_rlimits},
     {"rlimits", step_rlimits},
     {"capabilities", step_capabilities},
     {"no_new_privs", step_no_new_privs},
@@ -620,12 +688,21 @@ void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *
     static const list_t lists[] = {{opening, COUNT(opening)}, {building, COUNT(building)}};
     run_t run = {.stage = stage,
                  .cgroup = asked->cgroup,
+                 .interpreter = asked->interpreter,
+                 .ready = -1,
                  .cgroups = fds + 1,
                  .ncgroups = nfds - 1,
                  .status = nfds > 0 ? fds[0] : -1,
                  .instructions = -1};
-    const char *step = run_lists(lists, COUNT(lists), &run);
+    const char *step;
 
+    if (run.interpreter != 0) {
+        run.ncgroups -= RUN_LOGS;
+        run.logs = run.cgroups + run.ncgroups;
+    }
+    if (nfds < 1 || run.ncgroups < 0)
+        _exit(EXIT_SETUP);
+    step = run_lists(lists, COUNT(lists), &run);
     if (step != NULL)
         fail(&run, step);
     init_run(&run);
@@ -634,6 +711,11 @@ void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *
 const char *sandbox_confine_init(run_t *run)
 {
     return steps_run(retiring, COUNT(retiring), run);
+}
+
+const char *sandbox_confine_ahead(run_t *run)
+{
+    return steps_run(confining_ahead, COUNT(confining_ahead), run);
 }
 
 void sandbox_script(run_t *run)
@@ -659,7 +741,7 @@ static void __attribute__((noreturn)) probe_child(const stage_t *stage, int sock
 {
     static const stage_request_t request = {
         .cpu_seconds = 1, .memory_bytes = SB_MEMORY_MIN, .file_bytes = SB_MIB};
-    run_t run = {.stage = stage, .request = &request};
+    run_t run = {.stage = stage, .request = &request, .ready = -1};
     const char *step = steps_run(building, COUNT(building), &run);
 
     if (step == NULL)

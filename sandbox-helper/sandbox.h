@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "landlock.h"
 #include "filter.h"
@@ -63,10 +64,15 @@ enum {
 typedef struct {
     const stage_t *stage;
     const stage_request_t *request; /* pid 2's only */
-    uint32_t cgroup;        /* as it was asked for, before the request with the run is there */
-    const int *cgroups;     /* by what to enter them (stage.h) */
-    int ncgroups;           /* 0: there are none, or it was born in its own */
-    int status;             /* FD_STATUS once it is there */
+    uint32_t cgroup;      /* as it was asked for, before the request with the run is there */
+    const int *cgroups;   /* by what to enter them (stage.h) */
+    int ncgroups;         /* 0: there are none, or it was born in its own */
+    int status;           /* FD_STATUS once it is there */
+    uint32_t interpreter; /* as it was asked for: see stage_request_t */
+    const int *logs;      /* RUN_LOGS pipes for it */
+    int input;            /* input.json, to be filled */
+    int ready;            /* pid 2's socket to the interpreter that waits, or -1 */
+    pid_t ready_pid;
     int sandbox, out, work; /* roots of the run's own tmpfs mounts */
     int sysctl;             /* /proc/sys/user of the host's procfs */
     int input_view;         /* /sandbox again, writable, in no namespace */
@@ -89,6 +95,10 @@ void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *
 /* Takes from pid 1 what it needs no more once it has its child.  NULL, or the failing step's name.
  */
 const char *sandbox_confine_init(run_t *run);
+
+/* A process that is to execute an interpreter ahead: takes from it all that the run will not have,
+ * with a Landlock domain for a package that is not mounted yet.  As above. */
+const char *sandbox_confine_ahead(run_t *run);
 
 /* pid 2, from its birth on: waits for the run, completes the sandbox for it and becomes the script.
  */

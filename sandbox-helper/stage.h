@@ -133,8 +133,9 @@ enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT, STAGE_IMPORT, STAG
 /*
  * Descriptors that come with a request, in this order:
  *   STAGE_RUN      status socket (child's end, SEQPACKET), then by `cgroup` 1: files to write
- *                  "0" to, one a hierarchy; 2: the group's folder, which the child is born in.  The
- *                  sandbox is made as far as it can be without a job, and then waits for the run
+ *                  "0" to, one a hierarchy; 2: the group's folder, which the child is born in; with
+ *                  an interpreter the write ends of the log pipes at last.  The sandbox is made as
+ *                  far as it can be without a job, and then waits for the run
  *   STAGE_INTAKE   status socket, package file (read-only), staging folder (O_DIRECTORY),
  *                  answer file (memfd or unlinked file, to be written)
  *                  With check_only nothing is written to the staging folder but what is examined
@@ -151,6 +152,9 @@ typedef struct {
     /* version of the control groups it is in, from its birth on; 0: none counts its memory.  The
        same when the sandbox is asked for and with the run */
     uint32_t cgroup;
+    /* 0, or 1 + the runtime whose interpreter is started ahead and waits as well (ready.h).  Comes
+       with both as `cgroup` does */
+    uint32_t interpreter;
     /* the run, when the struct comes over the status socket */
     uint32_t lang;                /* enum stage_lang */
     uint32_t runtime;             /* whose interpreter and environment: stage_config_t.runtimes */
@@ -181,10 +185,12 @@ typedef struct {
  * ---- main -> a run's child, on its status socket, once ----
  *
  * The run itself: a stage_request_t again, with its descriptors in this order: job memfd, stdout
- * pipe, stderr pipe (write ends).  It may be sent right after the request, or much later: children
+ * pipe, stderr pipe (write ends); the job memfd alone when an interpreter has the pipes already. It
+ * may be sent right after the request, or much later: children
  * that wait are what makes a run start fast.  By then main has set the limits of its groups.
  */
 #define RUN_FDS       3
+#define RUN_LOGS      2 /* stdout, stderr */
 #define RUN_FOLDER_FD 1 /* of the descriptors of STAGE_RUN, with cgroup 2 */
 #define RUN_STDIN_MAX (2 * SB_INPUT_MAX + 64 * SB_KIB) /* job and input in the memfd */
 
@@ -224,6 +230,7 @@ enum run_report_kind {
         1,     /* before the script: failed_step, failed_errno, text.  Nothing of the script ran. */
     RUN_READY, /* two descriptors come along: /sandbox/out, /sandbox/work.  All is mounted; what is
                   left, limits to filter, may still fail */
+    RUN_WAITING,       /* the interpreter was started and waits: from now on the run is fast */
     RUN_EXITED,        /* the script's main process ended: wstatus.  No process is left but pid 1,
                           which exits right after */
     RUN_OUT_OF_MEMORY, /* no control group, and all processes together were over memory_bytes: pid
@@ -234,7 +241,7 @@ typedef struct {
     uint32_t magic;
     uint32_t kind;
     int32_t wstatus;
-    uint32_t executed; /* RUN_EXITED: a zygote's child had to execute an interpreter after all */
+    uint32_t executed; /* RUN_EXITED: an interpreter was executed although there was one */
     int32_t failed_errno;
     char failed_step[64];
     char text[160];    /* for people; "" when the step says all */

@@ -49,6 +49,8 @@ void status_json(const helper_t *h, sb_buf_t *out)
     runtimes_json(h, out);
     sb_json_key(out, "zygotes");
     zygotes_status(&h->zygotes, out);
+    sb_json_key(out, "prestarted");
+    prestarts_status(&h->prestarts, out);
     sb_json_key_int(out, "running", (int64_t)h->runs.running);
     sb_json_key_int(out, "queued", (int64_t)(h->runs.waiting + h->runs.background));
     sb_json_key_int(out, "undelivered", (int64_t)h->deliver.count);

@@ -66,6 +66,12 @@ pid_t sys_clone(uint64_t flags, int cgroup, int *pidfd)
                           NULL, NULL);
 }
 
+pid_t sys_clone_sibling(void)
+{
+    return (pid_t)syscall(SYS_clone, (unsigned long)(CLONE_PARENT | SIGCHLD), NULL, NULL, NULL,
+                          NULL);
+}
+
 int sys_pidfd_open(pid_t pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);

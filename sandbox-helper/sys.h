@@ -115,6 +115,9 @@
  */
 pid_t sys_clone(uint64_t flags, int cgroup, int *pidfd);
 
+/* fork(2), but the child is the caller's parent's.  As above, without a descriptor. */
+pid_t sys_clone_sibling(void);
+
 int sys_pidfd_open(pid_t pid);
 int sys_pidfd_kill(int pidfd, int sig);
 int sys_close_range(unsigned first, unsigned last, unsigned flags);

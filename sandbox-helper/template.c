@@ -17,6 +17,7 @@
 #include "idmap.h"
 #include "mounts.h"
 #include "privileges.h"
+#include "ready.h"
 #include "report.h"
 #include "template_image.h"
 
@@ -111,8 +112,8 @@ static int step_root(void *ctx)
 
 static int step_skeleton(void *ctx)
 {
-    static const char *const dirs[] = {"etc",     "dev",   "dev/shm", "proc",
-                                       "sandbox", "skill", "tmp",     ".packages"};
+    static const char *const dirs[] = {"etc",     "dev", "dev/shm",   "proc",
+                                       "sandbox", "tmp", ".packages", READY_FOLDER + 1};
     template_t *t = ctx;
 
     if (t->config->root[0] == '\0' && make_dir(t->root, "usr") != 0)
@@ -120,7 +121,9 @@ static int step_skeleton(void *ctx)
     for (size_t i = 0; i < COUNT(dirs); i++)
         if (make_dir(t->root, dirs[i]) != 0)
             return -1;
-    return 0;
+    if (make_file(t->root, READY_NODE + 1, ready_node_script) != 0)
+        return -1;
+    return symlinkat("sandbox/scripts", t->root, "skill");
 }
 
 /* /bin and its kin are links into /usr on merged systems, folders on others. */

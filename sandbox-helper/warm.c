@@ -4,6 +4,8 @@
  */
 #include "warm.h"
 
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +18,8 @@ struct warm_sandbox_s {
     warm_sandbox_t *next;
     stage_child_t child;
     cgroup_leaf_t leaf;
+    bool waiting;       /* its interpreter does */
+    int logs[RUN_LOGS]; /* read ends of its pipes, or -1 */
 };
 
 static void unlink_idle(warm_sandbox_t *s)
@@ -25,15 +29,39 @@ static void unlink_idle(warm_sandbox_t *s)
             continue;
         *p = s->next;
         s->pool->count--;
+        s->pool->waiting -= s->waiting;
         return;
     }
+}
+
+static void close_logs(warm_sandbox_t *s)
+{
+    for (size_t i = 0; i < RUN_LOGS; i++)
+        if (s->logs[i] >= 0)
+            close(s->logs[i]);
 }
 
 static void forget(warm_sandbox_t *s)
 {
     unlink_idle(s);
+    close_logs(s);
     leftovers_remove(s->pool->leftovers, &s->leaf);
     free(s);
+}
+
+static void tell(const warm_t *w)
+{
+    if (w->changed != NULL)
+        w->changed(w->ctx);
+}
+
+static void failed(warm_sandbox_t *s)
+{
+    warm_t *w = s->pool;
+
+    w->failures++;
+    forget(s);
+    tell(w);
 }
 
 /* Idle ones that die are not replaced at once: what killed them may kill the next, and the next
@@ -47,7 +75,7 @@ static void on_failed(void *ctx, const char *step, int errnum)
         log_errno(errnum);
         log_end();
     }
-    forget(s);
+    failed(s);
 }
 
 static void on_exited(void *ctx, const stage_event_t *event)
@@ -58,19 +86,25 @@ static void on_exited(void *ctx, const stage_event_t *event)
         log_int("wait_status", event->wstatus);
         log_end();
     }
-    forget(s);
+    failed(s);
 }
 
 static void on_message(void *ctx, const void *data, size_t len, int *fds, int nfds)
 {
+    warm_sandbox_t *s = ctx;
     run_report_t report;
 
-    (void)ctx;
     (void)fds;
     (void)nfds;
     if (len != sizeof report)
         return;
     memcpy(&report, data, sizeof report);
+    if (report.kind == RUN_WAITING) {
+        s->pool->waiting += !s->waiting;
+        s->waiting = true;
+        tell(s->pool);
+        return;
+    }
     report.failed_step[sizeof report.failed_step - 1] = '\0';
     if (log_begin(LOG_WARN, "a sandbox could not be made ahead")) {
         log_str("step", report.failed_step);
@@ -82,17 +116,34 @@ static void on_message(void *ctx, const void *data, size_t len, int *fds, int nf
 static const stage_child_ops_t idle_ops = {
     .failed = on_failed, .exited = on_exited, .message = on_message};
 
-static sb_code_t ask(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
-                     const stage_child_ops_t *ops, void *ctx, sb_err_t *err)
+int warm_pipe(int *read_end, int *write_end)
 {
-    stage_request_t request = {.kind = STAGE_RUN, .cgroup = (uint32_t)w->cgroups->version};
-    int fds[CG_CONTROLLERS], nfds;
+    int pair[2];
+
+    if (pipe2(pair, O_CLOEXEC) != 0)
+        return -1;
+    *read_end = pair[0];
+    *write_end = pair[1];
+    return fcntl(pair[0], F_SETFL, O_NONBLOCK); /* ours alone: scripts expect to block */
+}
+
+/* logs: write ends for the interpreter, or NULL: there is none. */
+static sb_code_t ask(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
+                     const stage_child_ops_t *ops, void *ctx, const int *logs, sb_err_t *err)
+{
+    stage_request_t request = {.kind = STAGE_RUN,
+                               .cgroup = (uint32_t)w->cgroups->version,
+                               .interpreter = logs != NULL ? w->interpreter : 0};
+    int fds[CG_CONTROLLERS + RUN_LOGS], nfds;
     sb_code_t rc = cgroup_make(w->cgroups, leaf, fds, &nfds, err);
 
     if (rc != SB_OK)
         return rc;
     SB_FAULT_POINT("control group made");
-    rc = stagelink_request(w->link, child, ops, ctx, &request, fds, nfds, err);
+    if (logs != NULL)
+        memcpy(fds + nfds, logs, RUN_LOGS * sizeof *logs);
+    rc = stagelink_request(w->link, child, ops, ctx, &request, fds,
+                           logs != NULL ? nfds + RUN_LOGS : nfds, err);
     for (int i = 0; i < nfds; i++)
         close(fds[i]);
     if (rc != SB_OK)
@@ -110,81 +161,130 @@ void warm_init(warm_t *w, stagelink_t *link, cgroups_t *cgroups, leftovers_t *le
                   .want = want < WARM_MAX ? want : WARM_MAX};
 }
 
+static sb_code_t ask_started(warm_sandbox_t *s)
+{
+    int writes[RUN_LOGS] = {-1, -1};
+    sb_code_t rc = SB_ESYSTEM;
+
+    if (warm_pipe(&s->logs[0], &writes[0]) == 0 && warm_pipe(&s->logs[1], &writes[1]) == 0)
+        rc = ask(s->pool, &s->child, &s->leaf, &idle_ops, s, writes, NULL);
+    for (size_t i = 0; i < RUN_LOGS; i++)
+        if (writes[i] >= 0)
+            close(writes[i]);
+    return rc;
+}
+
+static bool add(warm_t *w)
+{
+    warm_sandbox_t *s = calloc(1, sizeof *s);
+    sb_code_t rc;
+
+    if (s == NULL)
+        return false;
+    s->pool = w;
+    s->logs[0] = s->logs[1] = -1;
+    rc = w->interpreter != 0 ? ask_started(s)
+                             : ask(w, &s->child, &s->leaf, &idle_ops, s, NULL, NULL);
+    if (rc != SB_OK) {
+        close_logs(s);
+        free(s);
+        return false;
+    }
+    s->next = w->idle;
+    w->idle = s;
+    w->count++;
+    return true;
+}
+
 void warm_refill(warm_t *w)
 {
     while (w->count < w->want && w->link->state == LINK_READY) {
-        warm_sandbox_t *s = calloc(1, sizeof *s);
-
-        if (s == NULL)
+        if (w->interpreter != 0 && w->count > w->waiting)
+            return; /* a core's worth of work each */
+        if (!add(w))
             return;
-        s->pool = w;
-        if (ask(w, &s->child, &s->leaf, &idle_ops, s, NULL) != SB_OK) {
-            free(s);
-            return;
-        }
-        s->next = w->idle;
-        w->idle = s;
-        w->count++;
-    }
-}
-
-/* NULL: there is none. */
-static warm_sandbox_t *pop(warm_t *w)
-{
-    warm_sandbox_t *s = w->idle;
-
-    if (s != NULL) {
-        w->idle = s->next;
-        w->count--;
-        stage_child_release(&s->child);
-    }
-    return s;
-}
-
-void warm_drain(warm_t *w)
-{
-    warm_sandbox_t *s;
-
-    w->want = 0;
-    while ((s = pop(w)) != NULL) {
-        leftovers_remove(w->leftovers, &s->leaf);
-        free(s);
     }
 }
 
 void warm_close(warm_t *w)
 {
-    warm_sandbox_t *s;
-
     w->want = 0;
-    while ((s = pop(w)) != NULL)
+    while (w->idle != NULL) {
+        warm_sandbox_t *s = w->idle;
+
+        unlink_idle(s);
+        stage_child_release(&s->child);
+        close_logs(s);
         free(s);
+    }
 }
 
 /* The oldest: the one that is surely done. */
-static warm_sandbox_t *oldest(const warm_t *w)
+static warm_sandbox_t *oldest(const warm_t *w, bool waiting)
 {
-    warm_sandbox_t *s = w->idle;
+    warm_sandbox_t *found = NULL;
 
-    while (s != NULL && s->next != NULL)
-        s = s->next;
-    return s;
+    for (warm_sandbox_t *s = w->idle; s != NULL; s = s->next)
+        if (s->waiting || !waiting)
+            found = s;
+    return found;
+}
+
+void warm_cut(warm_t *w, size_t keep)
+{
+    while (w->count > keep) {
+        warm_sandbox_t *s = oldest(w, false);
+
+        stage_child_release(&s->child);
+        forget(s);
+    }
+}
+
+void warm_drain(warm_t *w)
+{
+    w->want = 0;
+    warm_cut(w, 0);
+}
+
+static sb_code_t move(warm_sandbox_t *s, stage_child_t *child, cgroup_leaf_t *leaf,
+                      const stage_child_ops_t *ops, void *ctx, sb_err_t *err)
+{
+    sb_code_t rc;
+
+    unlink_idle(s);
+    rc = stage_child_move(&s->child, child, ops, ctx, err);
+    if (rc == SB_OK)
+        *leaf = s->leaf;
+    else
+        leftovers_remove(s->pool->leftovers, &s->leaf);
+    return rc;
 }
 
 sb_code_t warm_take(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
                     const stage_child_ops_t *ops, void *ctx, sb_err_t *err)
 {
-    warm_sandbox_t *s = oldest(w);
+    warm_sandbox_t *s = oldest(w, false);
+    sb_code_t rc;
 
     leaf->name[0] = '\0';
     if (s == NULL || w->link->state != LINK_READY)
-        return ask(w, child, leaf, ops, ctx, err);
-    unlink_idle(s);
-    sb_code_t rc = stage_child_move(&s->child, child, ops, ctx, err);
+        return ask(w, child, leaf, ops, ctx, NULL, err);
+    rc = move(s, child, leaf, ops, ctx, err);
+    free(s);
+    return rc;
+}
+
+sb_code_t warm_take_started(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
+                            const stage_child_ops_t *ops, void *ctx, int logs[RUN_LOGS],
+                            sb_err_t *err)
+{
+    warm_sandbox_t *s = oldest(w, true);
+    sb_code_t rc = move(s, child, leaf, ops, ctx, err);
+
     if (rc == SB_OK)
-        *leaf = s->leaf;
+        memcpy(logs, s->logs, sizeof s->logs);
     else
-        leftovers_remove(w->leftovers, &s->leaf);
+        close_logs(s);
     free(s);
     return rc;
 }

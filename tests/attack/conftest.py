@@ -27,6 +27,7 @@ from neighbour import Neighbour
 PROBE = settings.BUILD / "tests" / "attack" / "probe"
 FAKE = settings.BUILD / "tests" / "faults" / "fake-program"
 CONCURRENCY = 3  # the neighbour's run lasts
+PRESTART = {"max": 1, "idle": "1h"}  # what waits is counted before and after each attack
 LIMITS = {"tmp": "4Mi", "out": "8Mi", "work": "8Mi", "shm": "2Mi", "inodes": "256"}
 
 
@@ -47,10 +48,14 @@ def helper_options():
 def gateway(canaries, helper_options):
     """As everywhere, but with small writable mounts, a secret in the environment of all
     its processes, another tenant with a secret in its package, and that tenant's run."""
-    gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY, **helper_options}).start()
+    gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY, "prestart": PRESTART,
+                         **helper_options}).start()
     try:
         push_others_package(gw, canaries)
         push_probe(gw)
+        gw.push(skill("js", "", "node"))
+        assert gw.run("js")["status"] == "success"
+        watch.wait_for(lambda: watch.children_named(gw.helper.pid, "node"), 20 * settings.SLOW, "no node waits")
         gw.neighbour = Neighbour(gw, gw.others_key, canaries.token("neighbour"), PROBE.read_bytes())
         gw.census = census(gw, 25)  # a sandbox that waits may be on its way for long on a busy machine
     except BaseException:
@@ -69,9 +74,12 @@ def push_others_package(gw, canaries):
 
 
 # Whose process the probe takes over: a Bash script's, which was executed, or a Python script's,
-# which came from a zygote.  `make attack` does both.
+# which came from a zygote; Node.js, which had waited, has it as a child.  `make attack` does all.
 START = {"bash": 'exec /sandbox/scripts/probe "$@"\n',
-         "python": "import os, sys\nos.execv('/sandbox/scripts/probe', ['probe', *sys.argv[1:]])\n"}
+         "python": "import os, sys\nos.execv('/sandbox/scripts/probe', ['probe', *sys.argv[1:]])\n",
+         "node": "const { spawnSync } = require('child_process');\n"
+                 "const { signal, status } = spawnSync('/sandbox/scripts/probe', process.argv.slice(2), { stdio: 'inherit' });\n"
+                 "if (signal) process.kill(process.pid, signal); else process.exit(status);\n"}
 PROBE_FROM = os.environ.get("SKILLBOX_PROBE_FROM", "bash")
 
 

@@ -228,9 +228,9 @@ def test_mounts_tell_of_the_host_the_places_of_what_is_bound_only(procfs, observ
     the run's package, of /usr, and of what else the operator lets runs see (docs/security.md)."""
     text = procfs("proc-show").files["shown"].split(b"==> /proc/self/mountinfo\n")[1].split(b"==> ")[0].decode()
     places = {tuple(line.split(" ")[3:5]) for line in text.splitlines() if line.count(" ") > 8}
-    assert {"/", "/usr", "/sandbox/scripts", "/skill", "/proc", "/tmp"} <= {at for _, at in places}, "control"
+    assert {"/", "/usr", "/sandbox/scripts", "/proc", "/tmp"} <= {at for _, at in places}, "control"
     state = procfs.gw.state.name
-    assert {at for root, at in places if state in root} == {"/sandbox/scripts", "/skill", "/.packages"}
+    assert {at for root, at in places if state in root} == {"/sandbox/scripts", "/.packages"}
     others = {(root, at) for root, at in places if state not in root and not bound_as_it_is(root, at)}
     assert {at for _, at in others} <= {"/etc/localtime", "/etc/ssl/certs"}, others
     observed("the folder of packages in 3 of its mounts; else what is bound has the host's names")

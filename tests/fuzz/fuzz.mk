@@ -29,7 +29,7 @@ $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljan
 fuzz_helper = $(BUILD)/fuzz/$(1): $(addprefix sandbox-helper/,$(2))
 $(call fuzz_helper,fuzz_jsontext,jsontext.c)
 $(call fuzz_helper,fuzz_tar,tarball.c)
-$(call fuzz_helper,fuzz_request,request.c config.c config_runtimes.c config_zygote.c image.c)
+$(call fuzz_helper,fuzz_request,request.c config.c config_runtimes.c config_zygote.c config_prestart.c image.c)
 $(call fuzz_helper,fuzz_connection,connection.c loop.c)
 $(call fuzz_helper,fuzz_output,output.c jsontext.c beneath.c sys.c)
 $(call fuzz_helper,fuzz_job,jobfile.c sys.c)

@@ -6,7 +6,7 @@ HELPER_TESTS := $(call unit_programs,helper)
 UNIT_TESTS   += $(HELPER_TESTS) $(CGROUP_TEST)
 
 $(HELPER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o \
-    $(call obj,sandbox-helper,runlog.c queue.c loop.c rmtree.c request.c config.c config_runtimes.c config_zygote.c image.c) $(LIBCORE)
+    $(call obj,sandbox-helper,runlog.c queue.c loop.c rmtree.c request.c config.c config_runtimes.c config_zygote.c config_prestart.c image.c) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka -lyaml
 

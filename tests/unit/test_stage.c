@@ -386,7 +386,7 @@ static void the_root_holds_the_fixed_set_and_nothing_is_writable(void **state)
     snprintf(job, sizeof(job), "{\"args\": [\"%s\"]}", stage.dir);
     run.job = job;
     run_script(STAGE_BASH, NULL, 0);
-    says_exactly(".packages dev etc proc sandbox skill tmp usr \nend\n");
+    says_exactly(".packages .ready dev etc proc sandbox skill tmp usr \nend\n");
     stage_run_close(&run);
 }
 

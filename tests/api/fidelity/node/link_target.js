@@ -1,0 +1,1 @@
+console.log(__filename, require.main.filename, process.argv[1], module.paths[0]);

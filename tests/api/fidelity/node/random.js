@@ -1,0 +1,1 @@
+console.log(Math.random(), require('crypto').randomBytes(8).toString('hex'), crypto.randomUUID?.());
