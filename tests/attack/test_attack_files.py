@@ -8,7 +8,7 @@ from harness import check, settings
 from canaries import PREFIX, fingerprint
 
 # All there is below the root of a sandbox.
-ROOT = {"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sandbox", "sbin", "skill",
+ROOT = {".ready", "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sandbox", "sbin", "skill",
         "tmp", "usr", ".packages"}
 
 
