@@ -91,6 +91,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       offsetof(ngx_http_skillbox_loc_conf_t, max_package),
       NULL },
 
+    { ngx_string("skillbox_max_file"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_off_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, max_file),
+      NULL },
+
     { ngx_string("skillbox_max_input"),
       NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_off_slot,
@@ -395,6 +402,7 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     conf->auth = NGX_CONF_UNSET;
     conf->json_errors = NGX_CONF_UNSET;
     conf->max_package = NGX_CONF_UNSET;
+    conf->max_file = NGX_CONF_UNSET;
     conf->max_input = NGX_CONF_UNSET;
     conf->sign_keys = NGX_CONF_UNSET_PTR;
     conf->sign_ttl = NGX_CONF_UNSET;
@@ -427,6 +435,8 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->json_errors, prev->json_errors, 0);
     ngx_conf_merge_off_value(conf->max_package, prev->max_package,
                              SB_PACKAGE_MAX);
+    ngx_conf_merge_off_value(conf->max_file, prev->max_file,
+                             NGX_HTTP_SKILLBOX_MAX_FILE);
     ngx_conf_merge_off_value(conf->max_input, prev->max_input, SB_INPUT_MAX);
     ngx_conf_merge_str_value(conf->artifacts, prev->artifacts, "");
     ngx_conf_merge_ptr_value(conf->sign_keys, prev->sign_keys, NULL);
@@ -469,8 +479,9 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     /* the handlers compare with the limit that is theirs */
 
-    clcf->client_max_body_size = ngx_max(conf->max_package + SB_KIB * 64,
-                                         conf->max_input);
+    clcf->client_max_body_size = ngx_max(ngx_max(conf->max_package,
+                                                 conf->max_file)
+                                         + SB_KIB * 64, conf->max_input);
 
     conf->probe = conf->upstream;
     conf->probe.connect_timeout = ngx_min(conf->probe.connect_timeout, 5000);
@@ -561,9 +572,12 @@ ngx_http_skillbox_check_loc_conf(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
-    if (conf->max_package <= 0 || conf->max_input <= 0) {
+    if (conf->max_package <= 0 || conf->max_file <= 0
+        || conf->max_input <= 0)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"skillbox_max_package\" and "
+                           "\"skillbox_max_package\", "
+                           "\"skillbox_max_file\" and "
                            "\"skillbox_max_input\" must be positive");
         return NGX_CONF_ERROR;
     }
