@@ -27,7 +27,9 @@ extern const sb_command_t cmd_up, cmd_down, cmd_status;
 extern const sb_command_t cmd_key_create, cmd_key_list, cmd_key_rotate, cmd_key_revoke;
 extern const sb_command_t cmd_tenant_create, cmd_tenant_list, cmd_tenant_limit, cmd_tenant_delete;
 extern const sb_command_t cmd_skill_push, cmd_skill_list, cmd_skill_show, cmd_skill_delete,
-    cmd_skill_lint, cmd_skill_package;
+    cmd_skill_lint, cmd_skill_package, cmd_skill_validate, cmd_skill_versions, cmd_skill_activate;
+extern const sb_command_t cmd_file_put, cmd_file_get, cmd_file_list, cmd_file_versions,
+    cmd_file_delete;
 extern const sb_command_t cmd_runtime_list, cmd_runtime_check, cmd_runtime_import;
 extern const sb_command_t cmd_run, cmd_exec_list, cmd_exec_show, cmd_exec_get, cmd_exec_logs,
     cmd_exec_cancel, cmd_exec_delete, cmd_health;

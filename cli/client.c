@@ -388,3 +388,30 @@ bool sb_path_build(char *out, size_t size, const char *prefix, const char *segme
     }
     return true;
 }
+
+#define GET_MS 60000
+
+int sb_get_and_print(const sb_args_t *args, const char *path, bool json,
+                     bool (*print)(const json_t *))
+{
+    sb_call_t call = SB_CALL("GET", path);
+    json_t *value = NULL;
+    sb_server_t server;
+    sb_reply_t reply;
+    int rc = sb_server_checked(args, &server);
+
+    if (rc != EXIT_OK) {
+        return rc;
+    }
+    call.timeout_ms = GET_MS;
+    rc = sb_call_checked(&server, &call, &reply);
+    if (rc == EXIT_OK && json) {
+        rc = sb_reply_print(&reply) ? EXIT_OK : EXIT_FAILED;
+    } else if (rc == EXIT_OK) {
+        value = sb_reply_json(&reply, NULL);
+        rc = value != NULL && print(value) ? EXIT_OK : EXIT_FAILED;
+    }
+    json_decref(value);
+    sb_reply_free(&reply);
+    return rc;
+}

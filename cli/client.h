@@ -78,6 +78,10 @@ bool sb_reply_print(const sb_reply_t *reply);
  */
 int sb_call_checked(const sb_server_t *server, const sb_call_t *call, sb_reply_t *reply);
 
+/* GETs path and prints what it gives: as it came, or by `print`.  The exit status. */
+int sb_get_and_print(const sb_args_t *args, const char *path, bool json,
+                     bool (*print)(const json_t *));
+
 /* Finds the server, printing what is wrong; EXIT_OK or the exit status. */
 int sb_server_checked(const sb_args_t *args, sb_server_t *server);
 

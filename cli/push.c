@@ -325,10 +325,34 @@ static void print_pushed(const json_t *answer, long status)
     }
 }
 
-static int upload(const sb_args_t *args, const source_t *s, int fd, int64_t len)
+static void print_validated(const json_t *answer, long status)
 {
-    sb_call_t call = SB_CALL("POST", sb_args_flag(args, "bump") ? "/v1/skills?on_conflict=bump"
-                                                                : "/v1/skills?on_conflict=error");
+    const char *name = json_string_value(json_object_get(answer, "skill_name"));
+    const char *version = json_string_value(json_object_get(answer, "skill_version"));
+    const json_t *f;
+    size_t i;
+
+    json_array_foreach(json_object_get(answer, "findings"), i, f)
+    {
+        const char *file = json_string_value(json_object_get(f, "file"));
+        const char *severity = json_string_value(json_object_get(f, "severity"));
+        const char *message = json_string_value(json_object_get(f, "message"));
+
+        sb_say("%s:%lld: %s: %s", file != NULL ? file : "package",
+               (long long)json_integer_value(json_object_get(f, "line")),
+               severity != NULL ? severity : "?", message != NULL ? message : "?");
+    }
+    sb_say("%s %s would be accepted", name != NULL ? name : "?", version != NULL ? version : "?");
+}
+
+typedef struct {
+    const char *path; /* where to */
+    void (*print)(const json_t *answer, long status);
+} target_t;
+
+static int upload(const sb_args_t *args, const source_t *s, const target_t *to, int fd, int64_t len)
+{
+    sb_call_t call = SB_CALL("POST", to->path);
     sb_server_t server;
     sb_reply_t reply;
     json_t *answer;
@@ -347,7 +371,7 @@ static int upload(const sb_args_t *args, const source_t *s, int fd, int64_t len)
     } else if (rc == EXIT_OK) {
         answer = sb_reply_json(&reply, NULL);
         if (answer != NULL) {
-            print_pushed(answer, reply.status);
+            to->print(answer, reply.status);
         } else {
             rc = EXIT_FAILED;
         }
@@ -358,7 +382,7 @@ static int upload(const sb_args_t *args, const source_t *s, int fd, int64_t len)
 }
 
 /* Packs the checked folder into an unlinked file and uploads that. */
-static int push_folder(const sb_args_t *args, source_t *s)
+static int push_folder(const sb_args_t *args, source_t *s, const target_t *to)
 {
     sb_err_t err;
     FILE *temp = tmpfile();
@@ -372,7 +396,7 @@ static int push_folder(const sb_args_t *args, source_t *s)
         sb_say_err(&err);
         rc = EXIT_FAILED;
     } else {
-        rc = upload(args, s, fileno(temp), lseek(fileno(temp), 0, SEEK_END));
+        rc = upload(args, s, to, fileno(temp), lseek(fileno(temp), 0, SEEK_END));
     }
     fclose(temp);
     return rc;
@@ -380,11 +404,14 @@ static int push_folder(const sb_args_t *args, source_t *s)
 
 static int run_push(const sb_args_t *args)
 {
+    const target_t to = {sb_args_flag(args, "bump") ? "/v1/skills?on_conflict=bump"
+                                                    : "/v1/skills?on_conflict=error",
+                         print_pushed};
     source_t s;
     int rc = source_open(&s, sb_args_operand(args, 0));
 
     if (rc == EXIT_OK && (rc = source_lint(&s)) == EXIT_OK) {
-        rc = s.is_dir ? push_folder(args, &s) : upload(args, &s, s.fd, s.size);
+        rc = s.is_dir ? push_folder(args, &s, &to) : upload(args, &s, &to, s.fd, s.size);
     }
     source_close(&s);
     return rc;
@@ -405,4 +432,44 @@ const sb_command_t cmd_skill_push = {
     .min_operands = 1,
     .max_operands = 1,
     .run = run_push,
+};
+
+/* ---- validate ---- */
+
+static const sb_option_t validate_options[] = {
+    {"json", NULL, "print the server's answer", false},
+    {NULL, NULL, NULL, false},
+};
+
+/* A folder must be sound to be packed; a zip goes as it is: the server judges. */
+static int run_validate(const sb_args_t *args)
+{
+    static const target_t to = {"/v1/skills/validate", print_validated};
+    source_t s;
+    int rc = source_open(&s, sb_args_operand(args, 0));
+
+    if (rc == EXIT_OK && s.is_dir && (rc = source_lint(&s)) == EXIT_OK) {
+        rc = push_folder(args, &s, &to);
+    } else if (rc == EXIT_OK) {
+        rc = upload(args, &s, &to, s.fd, s.size);
+    }
+    source_close(&s);
+    return rc;
+}
+
+const sb_command_t cmd_skill_validate = {
+    .name = "skill validate",
+    .operands = "<dir|zip>",
+    .summary = "let the gateway examine a package; nothing is stored",
+    .details =
+        "Sends a package to be examined by the gateway's rules and security scan, with the\n"
+        "operator's limits and policy.  Nothing is stored.  `skill lint` does the same here,\n"
+        "with the default limits.",
+    .options = validate_options,
+    .remote = true,
+    .examples = "skillbox skill validate skills/data-analysis\n"
+                "skillbox skill validate --json my.skill",
+    .min_operands = 1,
+    .max_operands = 1,
+    .run = run_validate,
 };

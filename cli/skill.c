@@ -32,32 +32,6 @@ static bool skill_path(char *out, size_t size, const char *name, const char *ver
            sb_path_build(out, size, head, version, "");
 }
 
-/* GETs path and prints what it gives: as it came, or by `print`.  The exit status. */
-static int get_and_print(const sb_args_t *args, const char *path, bool json,
-                         bool (*print)(const json_t *))
-{
-    sb_call_t call = SB_CALL("GET", path);
-    json_t *value = NULL;
-    sb_server_t server;
-    sb_reply_t reply;
-    int rc = sb_server_checked(args, &server);
-
-    if (rc != EXIT_OK) {
-        return rc;
-    }
-    call.timeout_ms = CALL_MS;
-    rc = sb_call_checked(&server, &call, &reply);
-    if (rc == EXIT_OK && json) {
-        rc = sb_reply_print(&reply) ? EXIT_OK : EXIT_FAILED;
-    } else if (rc == EXIT_OK) {
-        value = sb_reply_json(&reply, NULL);
-        rc = value != NULL && print(value) ? EXIT_OK : EXIT_FAILED;
-    }
-    json_decref(value);
-    sb_reply_free(&reply);
-    return rc;
-}
-
 /* ---- list ---- */
 
 /* The first line of a description, cut to fit a table. */
@@ -237,7 +211,7 @@ static int run_show(const sb_args_t *args)
                                                       version != NULL ? version : "latest")) {
         return EXIT_USAGE;
     }
-    return get_and_print(args, path, json, print_skill);
+    return sb_get_and_print(args, path, json, print_skill);
 }
 
 const sb_command_t cmd_skill_show = {

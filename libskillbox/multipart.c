@@ -5,6 +5,10 @@
  * start of a line, quoted strings end where they should.  A body that two
  * parsers could read in two ways is refused.  Touches memory only.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* memmem */
+#endif
+
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
@@ -250,73 +254,121 @@ static bool first_delimiter(reader_t *r)
     return next_delimiter(r, &stop);
 }
 
-/* One header line: does it say that the part is named "file"?  -1: malformed. */
-static int names_file(span_t line)
-{
-    span_t name, in = line;
-    char value[VALUE_MAX];
-    size_t n;
-    int got, found = 0;
+/* What a part's headers say. */
+typedef struct {
+    char field[8];                            /* "file", "name", or something else cut short */
+    char filename[SB_MULTIPART_NAME_MAX + 1]; /* "" when there was none, or it is too long */
+    char type[SB_MULTIPART_TYPE_MAX + 1];
+} part_t;
 
-    if (!span_is(take_token(&in), "Content-Disposition") || in.len == 0 || *in.s != ':') {
-        return 0;
-    }
-    in.s++;
-    in.len--;
+/* Cut to fit; without NULs, which no name may hold. */
+static void copy_value(char *out, size_t size, const char *value, size_t len, bool whole)
+{
+    bool clean = memchr(value, '\0', len) == NULL;
+    size_t n = !clean || (whole && len >= size) ? 0 : len < size ? len : size - 1;
+
+    memcpy(out, value, n);
+    out[n] = '\0';
+}
+
+/* The parameters of Content-Disposition; false: malformed. */
+static bool read_disposition(span_t in, part_t *part)
+{
+    char value[VALUE_MAX];
+    span_t name;
+    size_t n;
+    int got;
+
     if (!span_is(take_type(&in), "form-data")) {
-        return -1;
+        return false;
     }
     while ((got = take_param(&in, &name, value, &n)) > 0) {
         if (span_is(name, "name")) {
-            found = n == 4 && memcmp(value, "file", 4) == 0;
+            copy_value(part->field, sizeof(part->field), value, n, false);
+        } else if (span_is(name, "filename")) {
+            copy_value(part->filename, sizeof(part->filename), value, n, true);
         }
     }
-    return got < 0 ? -1 : found;
+    return got == 0;
 }
 
-/* Reads a part's headers; r->at then stands at its content.  -1: malformed. */
-static int read_headers(reader_t *r)
+/* One header line; others than these two don't matter.  False: malformed. */
+static bool read_header(span_t line, part_t *part)
+{
+    span_t in = line, name = take_token(&in);
+
+    if (in.len == 0 || *in.s != ':') {
+        return true;
+    }
+    in.s++;
+    in.len--;
+    if (span_is(name, "Content-Disposition")) {
+        return read_disposition(in, part);
+    }
+    if (span_is(name, "Content-Type")) {
+        skip_space(&in);
+        copy_value(part->type, sizeof(part->type), in.s, in.len, true);
+    }
+    return true;
+}
+
+/* Reads a part's headers; r->at then stands at its content.  False: malformed. */
+static bool read_headers(reader_t *r, part_t *part)
 {
     const unsigned char *limit = r->end - r->at > HEADERS_MAX ? r->at + HEADERS_MAX : r->end;
-    int found = 0;
 
+    memset(part, 0, sizeof(*part));
     for (;;) {
         const unsigned char *eol = memmem(r->at, (size_t)(limit - r->at), "\r\n", 2);
         if (eol == NULL) {
-            return -1;
+            return false;
         }
         span_t line = {(const char *)r->at, (size_t)(eol - r->at)};
         r->at = eol + 2;
         if (line.len == 0) {
-            return found;
+            return true;
         }
-        int named = names_file(line);
-        if (named < 0) {
-            return -1;
+        if (!read_header(line, part)) {
+            return false;
         }
-        found |= named;
     }
 }
 
-sb_code_t sb_multipart_file(const char *content_type, const unsigned char *body, size_t body_len,
-                            const unsigned char **data, size_t *len, sb_err_t *err)
+/* Takes over what the form asks for. */
+static void take_part(const part_t *part, const unsigned char *data, size_t len,
+                      sb_multipart_form_t *form)
+{
+    if (strcmp(part->field, "file") == 0 && form->data == NULL) {
+        form->data = data;
+        form->len = len;
+        memcpy(form->filename, part->filename, sizeof(form->filename));
+        memcpy(form->type, part->type, sizeof(form->type));
+    } else if (strcmp(part->field, "name") == 0) {
+        form->has_name = true;
+        copy_value(form->name, sizeof(form->name), (const char *)data, len, true);
+    }
+}
+
+static sb_code_t read_form(const char *content_type, const unsigned char *body, size_t body_len,
+                           bool file_only, sb_multipart_form_t *form, sb_err_t *err)
 {
     char delimiter[4 + VALUE_MAX];
     reader_t r = {.at = body, .end = body + body_len, .delimiter = delimiter};
+    part_t p;
 
+    memset(form, 0, sizeof(*form));
     if (find_boundary(content_type, delimiter, &r.delimiter_len, err) != SB_OK) {
         return SB_EINVAL;
     }
     if (!first_delimiter(&r)) {
         return sb_err_set(err, SB_EINVAL, "the body does not contain its multipart boundary");
     }
-    for (int part = 1; !r.closed; part++) {
+    for (int part = 1; !r.closed && !(file_only && form->data != NULL); part++) {
         const unsigned char *content, *stop;
         if (part > PARTS_MAX) {
             return sb_err_set(err, SB_EINVAL, "the body has more than %d parts", PARTS_MAX);
         }
-        int found = read_headers(&r);
-        if (found < 0) {
+        if (!read_headers(&r, &p)) {
             return sb_err_set(err, SB_EINVAL, "part %d has malformed headers", part);
         }
         content = r.at;
@@ -325,11 +377,27 @@ sb_code_t sb_multipart_file(const char *content_type, const unsigned char *body,
         if (!next_delimiter(&r, &stop)) {
             return sb_err_set(err, SB_EINVAL, "part %d is not ended by the boundary", part);
         }
-        if (found) {
-            *data = content;
-            *len = stop > content ? (size_t)(stop - content) : 0;
-            return SB_OK;
-        }
+        take_part(&p, content, stop > content ? (size_t)(stop - content) : 0, form);
     }
-    return sb_err_set(err, SB_EINVAL, "the body has no part named 'file'");
+    return form->data != NULL ? SB_OK
+                              : sb_err_set(err, SB_EINVAL, "the body has no part named 'file'");
+}
+
+sb_code_t sb_multipart_form(const char *content_type, const unsigned char *body, size_t body_len,
+                            sb_multipart_form_t *form, sb_err_t *err)
+{
+    return read_form(content_type, body, body_len, false, form, err);
+}
+
+sb_code_t sb_multipart_file(const char *content_type, const unsigned char *body, size_t body_len,
+                            const unsigned char **data, size_t *len, sb_err_t *err)
+{
+    sb_multipart_form_t form;
+    sb_code_t rc = read_form(content_type, body, body_len, true, &form, err);
+
+    if (rc == SB_OK) {
+        *data = form.data;
+        *len = form.len;
+    }
+    return rc;
 }

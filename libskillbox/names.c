@@ -151,6 +151,11 @@ bool sb_path_valid(const char *s, size_t len)
     return path_part_valid(s + part, len - part);
 }
 
+bool sb_file_name_valid(const char *s, size_t len)
+{
+    return len <= 255 && memchr(s, '/', len) == NULL && sb_path_valid(s, len);
+}
+
 const char *sb_lang_of_path(const char *path)
 {
     static const struct {

@@ -40,6 +40,7 @@ static const char *const dbi_names[SB_DBI_COUNT] = {
     [SB_DBI_KEYUSED] = "keyused",   [SB_DBI_BYSTATUS] = "bystatus",
     [SB_DBI_BYSKILL] = "byskill",   [SB_DBI_COUNTS] = "counts",
     [SB_DBI_IDEMPOTENCY] = "idem",  [SB_DBI_IDEMTIMES] = "idemtimes",
+    [SB_DBI_FILES] = "files",       [SB_DBI_FILEVERSIONS] = "fileversions",
 };
 
 /*

@@ -33,7 +33,7 @@
 #include "limits.h"
 #include "uuid7.h"
 
-#define SB_STORE_SCHEMA     2
+#define SB_STORE_SCHEMA     3
 #define SB_STORE_SIZE       (8 * SB_GIB)
 #define SB_STORE_MAXREADERS 1024
 
@@ -173,6 +173,35 @@ sb_code_t sb_store_package_type(sb_store_t *st, const char *digest, sb_str_t *ty
 sb_code_t sb_store_package_path(sb_store_t *st, const char *digest, char *out, size_t outlen,
                                 sb_err_t *err);
 
+/* ---- files (reads) ---- */
+
+#define SB_FILE_NAME_MAX 255
+#define SB_FILE_LIST_MAX 200
+
+typedef struct {
+    sb_str_t json;   /* the file object, as the API gives it */
+    sb_str_t digest; /* of the content: sb_store_package_path() tells where it is */
+    sb_str_t name;
+    sb_str_t content_type;
+    int64_t size;
+} sb_file_t;
+
+/* SB_ENOTFOUND, also for what is no id. */
+sb_code_t sb_store_file_get(sb_store_t *st, const char *tenant, const char *id, sb_file_t *out,
+                            sb_err_t *err);
+
+typedef struct {
+    const char *session, *execution; /* ids; NULL or "": any */
+    uint32_t limit, offset;
+} sb_file_filter_t;
+
+/* Appends a JSON array, newest first. */
+sb_code_t sb_store_file_list(sb_store_t *st, const char *tenant, const sb_file_filter_t *filter,
+                             sb_buf_t *out, sb_err_t *err);
+/* Appends the array of all versions of the file that id is one of, the highest first. */
+sb_code_t sb_store_file_versions(sb_store_t *st, const char *tenant, const char *id, sb_buf_t *out,
+                                 sb_err_t *err);
+
 /* ---- executions (reads) ---- */
 
 typedef struct {
@@ -309,6 +338,27 @@ sb_code_t sb_batch_skill_activate(sb_batch_t *b, const char *tenant, const char 
 /* version NULL: all versions.  SB_ENOTFOUND when there was nothing to delete. */
 sb_code_t sb_batch_skill_delete(sb_batch_t *b, const char *tenant, const char *name,
                                 const char *version, sb_err_t *err);
+
+typedef struct {
+    /* in */
+    const char *tenant;
+    const char *of;           /* id of a version of the file that this is the next of; NULL: new */
+    const char *name;         /* sb_file_name_valid(); NULL: the name of `of` */
+    const char *content_type; /* printable ASCII */
+    const char *session, *execution; /* NULL: none */
+    const char *digest; /* hex SHA-256 of SB_FILE_DIGEST_MAGIC and the content: never a package's */
+    int64_t size;
+    const char *tmp; /* path of the content, synced; taken over as sb_skill_put_t.package_tmp */
+    /* out */
+    char id[SB_UUID_LEN + 1];
+} sb_file_put_t;
+
+#define SB_FILE_DIGEST_MAGIC "skillbox-file-1\n"
+
+/* Stores a file or the next version of one; appends its object to json.  SB_ENOTFOUND: `of`. */
+sb_code_t sb_batch_file_put(sb_batch_t *b, sb_file_put_t *put, sb_buf_t *json, sb_err_t *err);
+/* One version; others stay. */
+sb_code_t sb_batch_file_delete(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
 
 /*
  * An execution's life: begin (status running, or queued), then finish.  owner is the

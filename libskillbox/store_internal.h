@@ -10,6 +10,7 @@
  *   store_skills.c      skill versions
  *   store_heads.c       what `latest` means
  *   store_catalog.c     lists of skills and versions
+ *   store_files.c       files kept between runs
  *   store_executions.c  executions
  *   store_lists.c       their indexes and lists
  *   store_retention.c   their removal
@@ -28,7 +29,8 @@
  *   heads       tenant, name                version, list element; another kind when it is pinned
  *   origins     tenant, name, origin,       version, as it is: the one that this digest got when it
  *               digest                      was uploaded as version `origin`
- *   packages    digest                      media type, number of skill records with this digest
+ *   packages    digest                      media type, number of skill and file records with this
+ *                                           digest
  *   executions  tenant, 16 bytes of id      status, files, created, list element, skill, JSON, logs
  *   live        tenant, 16 bytes of id      owner, its start in clock ticks since boot
  *   bystatus    tenant, a letter for the    nothing
@@ -42,6 +44,9 @@
  *   limits      tenant                      SB_LIMIT_COUNT numbers + 1 in one part; a shorter one
  *               (since schema 2)            is of a program that knew fewer
  *   keyused     id of a key (since 2)       u64: ms since 1970
+ *   files       tenant, 16 bytes of id      digest, id of the first version, version, created,
+ * name, (since 3)                   media type, size, JSON fileversions  tenant, id of the first 16
+ * bytes of id version, version (u64)
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -72,6 +77,8 @@ enum {
     SB_DBI_COUNTS,
     SB_DBI_IDEMPOTENCY,
     SB_DBI_IDEMTIMES,
+    SB_DBI_FILES, /* since schema 3 */
+    SB_DBI_FILEVERSIONS,
     SB_DBI_COUNT,
 };
 
@@ -138,7 +145,8 @@ enum {
     SB_KIND_LIVE,
     SB_KIND_IDEMPOTENCY,
     SB_KIND_LIMITS,
-    SB_KIND_PIN = 20 /* a head that somebody set */
+    SB_KIND_PIN = 20, /* a head that somebody set */
+    SB_KIND_FILE
 };
 
 /* Numbers as parts and keys: 8 bytes, big-endian. */
@@ -280,8 +288,9 @@ sb_code_t sb_packages_prepare(const char *path, sb_err_t *err);
  * record.  Takes the writer's lock, under which no such file is in use.
  */
 sb_code_t sb_packages_sweep(sb_store_t *st, sb_err_t *err);
-/* One more skill record has this digest; its file is put in place when it is not there. */
-sb_code_t sb_package_ref(sb_batch_t *b, MDB_txn *txn, const sb_skill_put_t *put, sb_err_t *err);
+/* One more record has this digest; its file is put in place (from tmp) when it is not there. */
+sb_code_t sb_package_ref(sb_batch_t *b, MDB_txn *txn, const char *digest, const char *tmp,
+                         const char *type, sb_err_t *err);
 /* One less; the last one takes the record along, and the file after the commit. */
 sb_code_t sb_package_unref(sb_batch_t *b, MDB_txn *txn, const char *digest, sb_err_t *err);
 /* After the batch's transaction has ended, either way. */

@@ -263,30 +263,31 @@ static sb_code_t get_record(sb_batch_t *b, MDB_txn *txn, const char *digest, cha
     return SB_OK;
 }
 
-sb_code_t sb_package_ref(sb_batch_t *b, MDB_txn *txn, const sb_skill_put_t *put, sb_err_t *err)
+sb_code_t sb_package_ref(sb_batch_t *b, MDB_txn *txn, const char *digest, const char *tmp,
+                         const char *type_of_new, sb_err_t *err)
 {
-    const char *new_type = put->package_type != NULL ? put->package_type : "";
+    const char *new_type = type_of_new != NULL ? type_of_new : "";
     char path[PATH_BYTES], type[256];
     uint64_t refs = 0;
-    sb_code_t rc = get_record(b, txn, put->digest, type, &refs, err);
+    sb_code_t rc = get_record(b, txn, digest, type, &refs, err);
     bool there;
 
     if (rc != SB_OK && rc != SB_ENOTFOUND)
         return rc;
-    if (!make_path(b->st->path, "packages", put->digest, path))
+    if (!make_path(b->st->path, "packages", digest, path))
         return sb_err_set(err, SB_ESYSTEM, "the store's path is too long");
     there = rc == SB_OK && access(path, F_OK) == 0;
-    if (!there && put->package_tmp == NULL)
-        return sb_err_set(err, SB_EINTERNAL, "store: there is no package %s", put->digest);
+    if (!there && tmp == NULL)
+        return sb_err_set(err, SB_EINTERNAL, "store: there is no package %s", digest);
     if (!there) {
         snprintf(type, sizeof(type), "%s", new_type); /* bounded by the caller */
-        rc = mark_doubtful(b, put->digest, err);
+        rc = mark_doubtful(b, digest, err);
         if (rc == SB_OK)
-            rc = install(b->st, put->package_tmp, put->digest, err);
+            rc = install(b->st, tmp, digest, err);
         if (rc != SB_OK)
             return rc;
     }
-    return put_record(b, txn, put->digest, sb_str_of(type, strlen(type)), refs + 1, err);
+    return put_record(b, txn, digest, sb_str_of(type, strlen(type)), refs + 1, err);
 }
 
 sb_code_t sb_package_unref(sb_batch_t *b, MDB_txn *txn, const char *digest, sb_err_t *err)

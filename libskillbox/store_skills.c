@@ -267,7 +267,7 @@ static sb_code_t add_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, s
     sb_code_t code = choose_version(b, txn, put, err);
 
     if (code == SB_OK)
-        code = sb_package_ref(b, txn, put, err);
+        code = sb_package_ref(b, txn, put->digest, put->package_tmp, put->package_type, err);
     if (code != SB_OK)
         return code;
     render(put, &json, &element);

@@ -5,7 +5,8 @@
  *
  *     _module  _conf   directives, phases, processes
  *     _routes      path and method -> handler
- *     _catalog  _versions  _package  _upload  _fields  _execution  _artifact
+ *     _catalog  _versions  _package  _upload  _fields  _files  _file_put
+ *     _execution  _artifact
  *                  the handlers
  *     _admin  _admin_keys  _admin_tenants           those of /v1/admin
  *     _intake      from the helper's word about a package to a skill version
@@ -90,6 +91,7 @@ typedef struct {
     ngx_flag_t                    json_errors;
     ngx_uint_t                    auth_failures; /* a minute; 0: no limit */
     off_t                         max_package;
+    off_t                         max_file;
     off_t                         max_input;
     ngx_str_t                     artifacts;
     ngx_array_t                  *sign_keys;   /* the first signs */
@@ -599,7 +601,33 @@ sb_code_t ngx_http_skillbox_job_parse(const char *text, size_t len,
 void ngx_http_skillbox_job_free(ngx_http_skillbox_job_t *job);
 
 
+/* ngx_http_skillbox_files.c, _file_put.c */
+
+#define NGX_HTTP_SKILLBOX_MAX_FILE  (50 * SB_MIB)
+
+ngx_int_t ngx_http_skillbox_file_list(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_file_get(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_file_versions(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_file_download(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+ngx_int_t ngx_http_skillbox_file_delete(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* POST: a new file; PUT: the next version of {id} */
+ngx_int_t ngx_http_skillbox_file_put(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+
+
 /* ngx_http_skillbox_artifact.c */
+
+/* a file of ours, as nginx opens any; not NGX_OK: the status to answer */
+ngx_int_t ngx_http_skillbox_open(ngx_http_request_t *r, ngx_str_t *path,
+    ngx_open_file_info_t *of);
+/* sends it: ranges, ETag, sendfile, no compression; type lives as long as r */
+ngx_int_t ngx_http_skillbox_send_file(ngx_http_request_t *r,
+    ngx_str_t *path, ngx_open_file_info_t *of, ngx_str_t *type);
 
 ngx_int_t ngx_http_skillbox_artifact(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);

@@ -17,10 +17,6 @@ static ngx_int_t ngx_http_skillbox_base_url(ngx_http_request_t *r,
     ngx_str_t *base);
 static ngx_int_t ngx_http_skillbox_verify(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_loc_conf_t *slcf);
-static ngx_int_t ngx_http_skillbox_open(ngx_http_request_t *r,
-    ngx_str_t *path, ngx_open_file_info_t *of);
-static ngx_int_t ngx_http_skillbox_send_file(ngx_http_request_t *r,
-    ngx_str_t *path, ngx_open_file_info_t *of);
 
 
 /* length of "/v1/executions/<id>/files.tar.gz" */
@@ -145,7 +141,7 @@ ngx_http_skillbox_artifact(ngx_http_request_t *r,
     char                           id[SB_UUID_LEN + 1];
     u_char                        *last;
     ngx_int_t                      rc;
-    ngx_str_t                      path;
+    ngx_str_t                      path, type;
     unsigned char                  uuid[16];
     ngx_open_file_info_t           of;
     ngx_http_skillbox_loc_conf_t  *slcf;
@@ -186,7 +182,9 @@ ngx_http_skillbox_artifact(ngx_http_request_t *r,
         return rc;
     }
 
-    return ngx_http_skillbox_send_file(r, &path, &of);
+    ngx_str_set(&type, "application/gzip");
+
+    return ngx_http_skillbox_send_file(r, &path, &of, &type);
 }
 
 
@@ -245,7 +243,7 @@ ngx_http_skillbox_verify(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_skillbox_open(ngx_http_request_t *r, ngx_str_t *path,
     ngx_open_file_info_t *of)
 {
@@ -275,7 +273,7 @@ ngx_http_skillbox_open(ngx_http_request_t *r, ngx_str_t *path,
 
     if (of->err == NGX_ENOENT || of->err == NGX_ENOTDIR) {
         return ngx_http_skillbox_error(r, NGX_HTTP_NOT_FOUND,
-                                       "The archive is gone.");
+                                       "The file is gone.");
     }
 
     ngx_log_error(NGX_LOG_CRIT, r->connection->log, of->err,
@@ -286,9 +284,9 @@ ngx_http_skillbox_open(ngx_http_request_t *r, ngx_str_t *path,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_skillbox_send_file(ngx_http_request_t *r, ngx_str_t *path,
-    ngx_open_file_info_t *of)
+    ngx_open_file_info_t *of, ngx_str_t *type)
 {
     ngx_int_t     rc;
     ngx_str_t     value;
@@ -298,7 +296,8 @@ ngx_http_skillbox_send_file(ngx_http_request_t *r, ngx_str_t *path,
     r->headers_out.status = NGX_HTTP_OK;
     r->headers_out.content_length_n = of->size;
     r->headers_out.last_modified_time = of->mtime;
-    ngx_str_set(&r->headers_out.content_type, "application/gzip");
+    r->headers_out.content_type = *type;
+    r->headers_out.content_type_lowcase = NULL;
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->allow_ranges = 1;
 

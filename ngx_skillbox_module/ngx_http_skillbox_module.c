@@ -137,6 +137,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       offsetof(ngx_http_skillbox_loc_conf_t, max_package),
       NULL },
 
+    { ngx_string("skillbox_max_file"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_off_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, max_file),
+      NULL },
+
     { ngx_string("skillbox_max_input"),
       NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_off_slot,
@@ -479,6 +486,7 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     conf->auth_failures = NGX_CONF_UNSET_UINT;
     conf->metrics = NGX_CONF_UNSET;
     conf->max_package = NGX_CONF_UNSET;
+    conf->max_file = NGX_CONF_UNSET;
     conf->max_input = NGX_CONF_UNSET;
     conf->sign_keys = NGX_CONF_UNSET_PTR;
     conf->sign_ttl = NGX_CONF_UNSET;
@@ -512,6 +520,8 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->auth_failures, prev->auth_failures, 0);
     ngx_conf_merge_off_value(conf->max_package, prev->max_package,
                              SB_PACKAGE_MAX);
+    ngx_conf_merge_off_value(conf->max_file, prev->max_file,
+                             NGX_HTTP_SKILLBOX_MAX_FILE);
     ngx_conf_merge_off_value(conf->max_input, prev->max_input, SB_INPUT_MAX);
     ngx_conf_merge_str_value(conf->artifacts, prev->artifacts, "");
     ngx_conf_merge_ptr_value(conf->sign_keys, prev->sign_keys, NULL);
@@ -564,8 +574,9 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     /* the handlers compare with the limit that is theirs */
 
-    clcf->client_max_body_size = ngx_max(conf->max_package + SB_KIB * 64,
-                                         conf->max_input);
+    clcf->client_max_body_size = ngx_max(ngx_max(conf->max_package,
+                                                 conf->max_file)
+                                         + SB_KIB * 64, conf->max_input);
 
     if (ngx_http_skillbox_create_probe(cf, conf) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -696,9 +707,12 @@ ngx_http_skillbox_check_loc_conf(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
-    if (conf->max_package <= 0 || conf->max_input <= 0) {
+    if (conf->max_package <= 0 || conf->max_file <= 0
+        || conf->max_input <= 0)
+    {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"skillbox_max_package\" and "
+                           "\"skillbox_max_package\", "
+                           "\"skillbox_max_file\" and "
                            "\"skillbox_max_input\" must be positive");
         return NGX_CONF_ERROR;
     }

@@ -95,6 +95,21 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/executions/*/files.tar.gz", 1, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_artifact } } },
 
+    { "/v1/files", 0, "GET, HEAD, POST",
+      { { NGX_HTTP_GET, ngx_http_skillbox_file_list },
+        { NGX_HTTP_POST, ngx_http_skillbox_file_put } } },
+
+    { "/v1/files/*", 0, "GET, HEAD, PUT, DELETE",
+      { { NGX_HTTP_GET, ngx_http_skillbox_file_get },
+        { NGX_HTTP_PUT, ngx_http_skillbox_file_put },
+        { NGX_HTTP_DELETE, ngx_http_skillbox_file_delete } } },
+
+    { "/v1/files/*/download", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_file_download } } },
+
+    { "/v1/files/*/versions", 0, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_file_versions } } },
+
     { "/v1/admin/keys", 0, "GET, HEAD, POST",
       { { NGX_HTTP_GET, ngx_http_skillbox_key_list },
         { NGX_HTTP_POST, ngx_http_skillbox_key_create } } },

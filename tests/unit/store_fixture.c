@@ -297,6 +297,24 @@ static void visit_head(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const M
     lookup(st, txn, SB_DBI_SKILLS, &k);
 }
 
+static void visit_file(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
+                       void *ctx)
+{
+    const char *tenant = key->mv_data;
+    sb_str_t parts[8];
+    sb_skey_t k;
+    MDB_val v;
+
+    assert_true(sb_unpack(val, SB_KIND_FILE, parts, 8));
+    assert_true(sb_skey(&k, tenant, "", NULL, NULL));
+    assert_int_equal(key->mv_size, k.len + 16);
+    assert_true(sb_skey_add(&k, parts[1].data, 16));
+    assert_true(sb_skey_add(&k, parts[2].data, 8));
+    v = lookup(st, txn, SB_DBI_FILEVERSIONS, &k);
+    assert_int_equal(v.mv_size, 16);
+    assert_memory_equal(v.mv_data, (const char *)key->mv_data + key->mv_size - 16, 16);
+}
+
 static void visit_package(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
                           void *ctx)
 {
@@ -381,7 +399,7 @@ static void visit_nothing(sb_store_t *st, MDB_txn *txn, const MDB_val *key, cons
 void check_consistency(sb_store_t *st)
 {
     execution_counts_t executions = {0};
-    uint64_t last = 0, refs = 0, sum = 0, rev, n;
+    uint64_t files, last = 0, refs = 0, sum = 0, rev, n;
     sb_skey_t k;
     MDB_txn *txn;
     MDB_val v;
@@ -396,9 +414,11 @@ void check_consistency(sb_store_t *st)
     n = each(st, txn, SB_DBI_SKILLS, visit_skill, NULL);
     assert_int_equal(each(st, txn, SB_DBI_ORIGINS, visit_nothing, NULL), n);
     each(st, txn, SB_DBI_HEADS, visit_head, NULL);
+    files = each(st, txn, SB_DBI_FILES, visit_file, NULL);
+    assert_int_equal(each(st, txn, SB_DBI_FILEVERSIONS, visit_nothing, NULL), files);
     assert_int_equal(each(st, txn, SB_DBI_PACKAGES, visit_package, &refs),
                      count_files(st->path, "packages"));
-    assert_int_equal(refs, n);
+    assert_int_equal(refs, n + files);
     assert_int_equal(count_files(st->path, "tmp"), 0);
 
     n = each(st, txn, SB_DBI_KEYS, visit_key, NULL);
