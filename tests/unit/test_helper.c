@@ -149,7 +149,7 @@ static void the_background_has_its_own_bound_and_every_fourth_turn(void **state)
     const int *want[] = {&f[0], &f[1], &f[2], &b[0], &f[3], &f[4],
                          &f[5], &b[1], &f[6], &f[7], &b[2]};
 
-    queue_init(&q, 8, 2, 0); /* nothing runs yet */
+    queue_init(&q, 10, 2, 0); /* nothing runs yet; the last place is for another tenant */
     for (int i = 0; i < 4; i++)
         back[i].background = true;
     assert_true(queue_push(&q, &back[0], &b[0]));
