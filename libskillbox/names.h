@@ -21,6 +21,8 @@ bool sb_module_valid(const char *s, size_t len);
 /* Relative path inside a package: UTF-8, '/' separated, no empty, "." or ".." part, no backslash,
  * no control character, at most SB_PATH_MAX bytes. */
 bool sb_path_valid(const char *s, size_t len);
+/* Does it begin as a path with a drive does ("C:")?  bsdtar and Windows take that away. */
+bool sb_path_has_drive(const char *s, size_t len);
 /* python | node | bash by file extension (.py, .js .mjs .cjs, .sh .bash); NULL when unknown. */
 const char *sb_lang_of_path(const char *path);
 /* The same by a script's first line ("#!..."); data need not be NUL-terminated. */

@@ -4,4 +4,4 @@ LIB_CORE_SRCS := err.c buf.c names.c units.c semver.c uuid7.c signature.c fastcg
 LIB_STORE_SRCS := store.c store_keys.c store_skills.c store_executions.c store_packages.c
 LIB_PACKAGE_SRCS := findings.c manifest.c manifest_yaml.c manifest_keys.c manifest_entry.c \
                     package.c package_rules.c package_twins.c package_fs.c package_zip.c package_dir.c package_pack.c \
-                    zip_check.c multipart.c
+                    zip_check.c unicode.c multipart.c
