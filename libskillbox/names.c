@@ -156,6 +156,11 @@ bool sb_file_name_valid(const char *s, size_t len)
     return len <= 255 && memchr(s, '/', len) == NULL && sb_path_valid(s, len);
 }
 
+bool sb_path_has_drive(const char *s, size_t len)
+{
+    return len > 1 && s[1] == ':' && (s[0] | 0x20) >= 'a' && (s[0] | 0x20) <= 'z';
+}
+
 const char *sb_lang_of_path(const char *path)
 {
     static const struct {

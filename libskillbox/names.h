@@ -23,6 +23,9 @@ bool sb_module_valid(const char *s, size_t len);
 bool sb_path_valid(const char *s, size_t len);
 /* Name of a kept file: a path of one part, at most 255 bytes. */
 bool sb_file_name_valid(const char *s, size_t len);
+
+/* Does it begin as a path with a drive does ("C:")?  bsdtar and Windows take that away. */
+bool sb_path_has_drive(const char *s, size_t len);
 /* python | node | bash by file extension (.py, .js .mjs .cjs, .sh .bash); NULL when unknown. */
 const char *sb_lang_of_path(const char *path);
 /* The same by a script's first line ("#!..."); data need not be NUL-terminated. */

@@ -14,11 +14,6 @@
 
 /* ---- one name ---- */
 
-static bool has_drive(const char *s, size_t len)
-{
-    return len > 1 && s[1] == ':' && ((s[0] | 0x20) >= 'a' && (s[0] | 0x20) <= 'z');
-}
-
 static bool has_parent_part(const char *s, size_t len)
 {
     return (len >= 2 && memcmp(s, "..", 2) == 0 && (len == 2 || s[2] == '/')) ||
@@ -70,7 +65,7 @@ static const char *name_fault(const char *s, size_t len, const char **message)
         fault = 0;
     } else if (memchr(s, '\\', len) != NULL) {
         fault = 1;
-    } else if (s[0] == '/' || has_drive(s, len)) {
+    } else if (s[0] == '/' || sb_path_has_drive(s, len)) {
         fault = 2;
     } else if (has_parent_part(s, len)) {
         fault = 3;

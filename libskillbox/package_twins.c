@@ -6,10 +6,9 @@
  * Here every byte counts, but a package goes on to people's machines.  There "Readme"
  * is "readme" on APFS, NTFS and ext4's case-folding folders, and "\u00e9" is "e\u0301": which
  * of two such files wins depends on the order of unpacking, so what was reviewed need not
- * be what runs.  A name's key is what ext4 compares, the most tolerant of them: canonical
- * decomposition, full case folding, and without characters that are to be ignored (Unicode
- * 3.13, D145).  No file system takes compatibility forms (a wide A, a raised 2) for the
- * same, so neither do we.
+ * be what runs.  A name's key is what ext4 compares, the most tolerant of them
+ * (sb_unicode_folded).  No file system takes compatibility forms (a wide A, a raised 2) for
+ * the same, so neither do we.
  *
  * Names have passed sb_path_valid: UTF-8, at most SB_PATH_MAX bytes.  A key is at most a
  * few times as long.  Touches memory only.
@@ -19,75 +18,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utf8proc.h>
-
 #include "package_build.h"
+#include "unicode.h"
 
 /* A path, or the folder that a path begins with. */
 typedef struct {
     const char *path;
     size_t len;
-    const char *key;
+    const char *key; /* a folder's is where the key of a path in it begins */
     size_t key_len;
     bool dir;
 } name_t;
-
-/* ---- keys ---- */
-
-/* utf8proc_map(3); malloc'ed, NUL-terminated. */
-static char *map(const char *s, size_t len, unsigned options)
-{
-    utf8proc_uint8_t *out = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)len, &out,
-                                      (utf8proc_option_t)options);
-
-    /* valid UTF-8 leaves no other error than a lack of memory */
-    return n >= 0 ? (char *)out : NULL;
-}
-
-/* One way of writing it, case kept. */
-static char *canonical(const char *s, size_t len)
-{
-    return map(s, len, UTF8PROC_DECOMPOSE | UTF8PROC_IGNORE);
-}
-
-static bool is_ascii(const char *s)
-{
-    while (*s != '\0' && (*s & 0x80) == 0) {
-        s++;
-    }
-    return *s == '\0';
-}
-
-static char *ascii_key(const char *path)
-{
-    char *key = strdup(path);
-
-    for (char *p = key; p != NULL && *p != '\0'; p++) {
-        if (*p >= 'A' && *p <= 'Z') {
-            *p |= 0x20;
-        }
-    }
-    return key;
-}
-
-/*
- * '/' has no other form and belongs to no other character's, so a folder's key is where
- * the key of a path in it begins.
- */
-static char *make_key(const char *path)
-{
-    char *plain, *key;
-
-    if (is_ascii(path)) {
-        return ascii_key(path);
-    }
-    /* decomposed first: folding turns one combining character into a letter */
-    plain = canonical(path, strlen(path));
-    key = plain != NULL ? map(plain, strlen(plain), UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD) : NULL;
-    free(plain);
-    return key;
-}
 
 /* ---- the list ---- */
 
@@ -120,7 +61,7 @@ static sb_code_t fill(list_t *l, const sb_builder_t *b, sb_err_t *err)
 {
     for (size_t i = 0; i < b->count && l->count <= l->most; i++) {
         const char *path = b->entries[i].file.path;
-        char *key = make_key(path);
+        char *key = sb_unicode_folded(path);
 
         if (key == NULL) {
             return sb_err_errno(err, ENOMEM, "reading the package");
@@ -166,7 +107,7 @@ static int by_key(const void *a, const void *b)
 /* Do they differ in the way they are written, and in nothing else? */
 static bool only_written_otherwise(const name_t *x, const name_t *y)
 {
-    char *a = canonical(x->path, x->len), *b = canonical(y->path, y->len);
+    char *a = sb_unicode_visible(x->path, x->len), *b = sb_unicode_visible(y->path, y->len);
     bool same = a != NULL && b != NULL && strcmp(a, b) == 0;
 
     free(a);

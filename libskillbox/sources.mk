@@ -6,4 +6,4 @@ LIB_STORE_SRCS := store.c store_keys.c store_tenants.c store_upgrade.c store_bac
                   store_idempotency.c store_packages.c
 LIB_PACKAGE_SRCS := findings.c manifest.c manifest_yaml.c manifest_keys.c manifest_entry.c \
                     package.c package_rules.c package_twins.c package_fs.c package_zip.c package_dir.c package_pack.c \
-                    zip_check.c multipart.c scan.c scan_rules.c scan_chars.c scan_names.c
+                    zip_check.c unicode.c multipart.c scan.c scan_rules.c scan_chars.c scan_names.c

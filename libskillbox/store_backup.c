@@ -142,20 +142,31 @@ typedef struct {
     sb_store_check_t *check;
 } packages_t;
 
-static sb_code_t need_package(const packages_t *p, const char *digest, sb_err_t *err)
+/* An upload of a package has bytes; a kept file may be empty. */
+static sb_code_t need_package(const packages_t *p, const char *digest, bool may_be_empty,
+                              sb_err_t *err)
 {
     char to[PATH_BYTES], from[PATH_BYTES];
     struct stat st;
 
     if (snprintf(to, sizeof(to), "%s/packages/%s", p->dest, digest) >= PATH_BYTES)
         return too_long(err);
-    if (lstat(to, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+    if (lstat(to, &st) == 0 && S_ISREG(st.st_mode) && (st.st_size > 0 || may_be_empty))
         return SB_OK;
     if (p->live == NULL)
         return sb_err_set(err, SB_EINTERNAL, "the file of package %s is missing or empty", digest);
     if (snprintf(from, sizeof(from), "%s/packages/%s", p->live, digest) >= PATH_BYTES)
         return too_long(err);
     return take_file(from, to, true, err);
+}
+
+/* Is it the record of a kept file, not of a package? */
+static bool is_kept_file(const MDB_val *val)
+{
+    sb_str_t parts[2];
+
+    return sb_unpack(val, SB_KIND_PACKAGE, parts, 2) && parts[0].len == 4 &&
+           memcmp(parts[0].data, "file", 4) == 0;
 }
 
 /* Every record of a database is read; of packages the files are looked at too. */
@@ -183,7 +194,7 @@ static sb_code_t walk(sb_store_t *st, MDB_txn *txn, int dbi, const packages_t *p
             !sb_digest_valid(digest))
             code = sb_store_corrupt("the record of a package", err);
         else
-            code = need_package(p, digest, err);
+            code = need_package(p, digest, is_kept_file(&val), err);
     }
     mdb_cursor_close(cur);
     p->check->touched += sum & 1; /* so that the reads are not left out */

@@ -16,6 +16,7 @@
 #include "../libskillbox/limits.h"
 #include "../libskillbox/names.h"
 #include "../libskillbox/units.h"
+#include "artifact_twins.h"
 #include "artifacts.h"
 #include "beneath.h"
 #include "stage.h"
@@ -110,7 +111,7 @@ static void walk_entry(walk_t *walk, int dirfd, const char *leaf, const char *pa
         skip(walk->w, path, kind_of(st.st_mode));
         return;
     }
-    if (!sb_path_valid(path, strlen(path))) {
+    if (!sb_path_valid(path, strlen(path)) || sb_path_has_drive(path, strlen(path))) {
         skip(walk->w, path, "a name with characters that are not portable");
         return;
     }
@@ -307,23 +308,71 @@ static bool pack_name(pack_t *p, int rootfd, const char *name)
     return good;
 }
 
-/* Both lists are sorted: what the archive gets is too. */
-static bool pack_merged(pack_t *p, const walk_t *files, const walk_t *work)
+/* What is to be in the archive, in its order. */
+typedef struct {
+    const char **names;
+    const walk_t **from;
+    bool *twin;
+    size_t count;
+} choice_t;
+
+static void choose(choice_t *c, const walk_t *from, size_t *next)
+{
+    c->names[c->count] = from->names[(*next)++];
+    c->from[c->count++] = from;
+}
+
+/* Both lists are sorted: what comes of them is too. */
+static void merge(choice_t *c, const walk_t *files, const walk_t *work, warnings_t *w)
 {
     size_t f = 0, k = 0;
-    bool good = true;
 
-    while (good && (f < files->count || k < work->count)) {
+    while (f < files->count || k < work->count) {
         if (k < work->count && conflicts(files, work->names[k])) {
-            skip(p->w, work->names[k++], "the artifacts folder has that name too");
-            continue;
-        }
-        if (k == work->count || (f < files->count && strcmp(files->names[f], work->names[k]) < 0)) {
-            good = pack_name(p, files->rootfd, files->names[f++]);
+            skip(w, work->names[k++], "the artifacts folder has that name too");
+        } else if (k == work->count ||
+                   (f < files->count && strcmp(files->names[f], work->names[k]) < 0)) {
+            choose(c, files, &f);
         } else {
-            good = pack_name(p, work->rootfd, work->names[k++]);
+            choose(c, work, &k);
         }
     }
+}
+
+static bool pack_choice(pack_t *p, const choice_t *c)
+{
+    bool good = true;
+
+    for (size_t i = 0; good && i < c->count; i++) {
+        if (c->twin[i]) {
+            skip(p->w, c->names[i], "it is another artifact's name in another Unicode form");
+        } else {
+            good = pack_name(p, c->from[i]->rootfd, c->names[i]);
+        }
+    }
+    return good;
+}
+
+static bool pack_merged(pack_t *p, const walk_t *files, const walk_t *work)
+{
+    size_t most = files->count + work->count + 1;
+    choice_t c = {.names = calloc(most, sizeof(*c.names)),
+                  .from = calloc(most, sizeof(*c.from)),
+                  .twin = calloc(most, sizeof(*c.twin))};
+    bool good = c.names != NULL && c.from != NULL && c.twin != NULL;
+
+    if (good) {
+        merge(&c, files, work, p->w);
+        good = artifact_twins(c.names, c.count, c.twin);
+    }
+    if (!good) {
+        snprintf(p->tar.error, sizeof(p->tar.error), "out of memory");
+    } else {
+        good = pack_choice(p, &c);
+    }
+    free(c.names);
+    free(c.from);
+    free(c.twin);
     return good;
 }
 

@@ -13,6 +13,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include "fault.h"
 #include "tarball.h"
 
 #define COPY_BYTES  (128 * 1024)
@@ -126,6 +127,7 @@ bool tarball_add(tarball_t *t, const char *name, int fd, const struct stat *st, 
     if (!write_header(t->tar, name, st)) {
         return tarball_fail(t, "writing a header");
     }
+    SB_FAULT_POINT("artifact begun");
     while (done < st->st_size) {
         size_t n = read_piece(t, fd, done, st->st_size - done);
 
@@ -136,6 +138,7 @@ bool tarball_add(tarball_t *t, const char *name, int fd, const struct stat *st, 
         if (archive_write_data(t->tar, t->buffer, n) != (ssize_t)n) {
             return tarball_fail(t, "writing a file");
         }
+        SB_FAULT_POINT("piece of an artifact packed");
         done += (off_t)n;
     }
     /* fills up what is missing */

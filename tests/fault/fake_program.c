@@ -293,6 +293,30 @@ static void lingers(kid_t *kid)
     report_with(kid, RUN_EXITED, 0, NULL, 0);
 }
 
+/* The folder that the run's input begins with is both of its folders; its end has come. */
+static void end_with_folder(kid_t *kid, int dir)
+{
+    report_with(kid, RUN_READY, 0, copies(dir), 2);
+    close(dir);
+    report_with(kid, RUN_EXITED, 0, NULL, 0);
+    over(kid);
+}
+
+static int folder_of_input(char **rest)
+{
+    const char *path = strtok_r(input, " \n", rest);
+
+    return path != NULL ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+}
+
+/* Whose folders are the test's, to be changed while they are collected. */
+static void leaves(kid_t *kid)
+{
+    char *rest;
+
+    end_with_folder(kid, folder_of_input(&rest));
+}
+
 /*
  * A script that lives on while its folders are collected: "dead", it goes on exchanging names in
  * them, pair by pair.  The run's input is the folder and the names.
@@ -300,8 +324,8 @@ static void lingers(kid_t *kid)
 static void flips(kid_t *kid)
 {
     const char *names[PAIRS * 2];
-    char *rest, *path = strtok_r(input, " \n", &rest);
-    int dir = path != NULL ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    char *rest;
+    int dir = folder_of_input(&rest);
     size_t n = 0;
 
     while (n < PAIRS * 2 && (names[n] = strtok_r(NULL, " \n", &rest)) != NULL)
@@ -314,10 +338,7 @@ static void flips(kid_t *kid)
         for (size_t i = 0;; i = i + 3 < n ? i + 2 : 0)
             renameat2(dir, names[i], dir, names[i + 1], RENAME_EXCHANGE);
     }
-    report_with(kid, RUN_READY, 0, copies(dir), 2);
-    close(dir);
-    report_with(kid, RUN_EXITED, 0, NULL, 0);
-    over(kid);
+    end_with_folder(kid, dir);
 }
 
 static void stop_flips(void)
@@ -541,6 +562,7 @@ static const struct {
         {"runs-on", runs_on},
         {"lingers", lingers},
         {"flips", flips},
+        {"leaves", leaves},
         {"link-unknown-event", link_unknown_event},
         {"link-garbage", link_garbage},
         {"link-oversize", link_oversize},
