@@ -30,11 +30,40 @@ static uint32_t fold_char(uint32_t c)
     return c;
 }
 
+/* How many bytes of ASCII s begins with. */
+static size_t ascii_len(const char *s, size_t len)
+{
+    size_t n = 0;
+
+    while (n < len && (unsigned char)s[n] < 0x80)
+        n++;
+    return n;
+}
+
+/* Most text is this: at once, not by the byte. */
+static void fold_ascii(sb_buf_t *out, const char *s, size_t len)
+{
+    size_t from = out->len;
+
+    sb_buf_add(out, s, len);
+    for (size_t i = from; i < out->len; i++) {
+        char c = out->data[i];
+        out->data[i] = (char)(c | (c >= 'A' && c <= 'Z') << 5);
+    }
+}
+
 void sb_fold(sb_buf_t *out, const char *s, size_t len)
 {
     for (size_t at = 0; at < len;) {
         unsigned char c = (unsigned char)s[at];
-        size_t n = sb_utf8_len((const unsigned char *)s + at, len - at);
+        size_t n = ascii_len(s + at, len - at);
+
+        if (n > 0) {
+            fold_ascii(out, s + at, n);
+            at += n;
+            continue;
+        }
+        n = sb_utf8_len((const unsigned char *)s + at, len - at);
 
         if (n == 2) {
             uint32_t f = fold_char((uint32_t)(c & 0x1f) << 6 | ((unsigned char)s[at + 1] & 0x3f));
@@ -43,7 +72,7 @@ void sb_fold(sb_buf_t *out, const char *s, size_t len)
         } else if (n > 2) {
             sb_buf_add(out, s + at, n);
         } else {
-            sb_buf_char(out, (char)(c >= 'A' && c <= 'Z' ? c + 32 : c));
+            sb_buf_char(out, (char)c); /* no UTF-8 */
         }
         at += n > 0 ? n : 1;
     }

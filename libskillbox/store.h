@@ -145,7 +145,7 @@ typedef struct {
  * Appends a page of the JSON array of GET /v1/skills: one element a name, ordered by name, `latest`
  * of each.  filter may be NULL: the first page of all.  next (may be NULL): "" when that was the
  * last, else the name to go on after.  With words or status a page may hold fewer than limit and
- * yet not be the last: 5,000 names are looked at at most.
+ * yet not be the last: 2,000 names are looked at at most.
  * SB_EINVAL: words too long, or no status.
  */
 sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill_filter_t *filter,

@@ -24,14 +24,14 @@
 #define DESCRIPTION   ",\"description\":\""
 #define STATUS_ROOM   48
 #define FOLDED_MAX    (64 * 1024)
-#define LOOKED_AT_MAX 5000 /* names a page looks at */
+#define LOOKED_AT_MAX 2000 /* names a page looks at */
 
 /* ---- the skills of a tenant ---- */
 
 typedef struct {
     sb_buf_t words;           /* folded; empty: any */
     char status[STATUS_ROOM]; /* as it stands in an element; empty: any */
-    sb_buf_t text;            /* of the element that is looked at, folded */
+    sb_buf_t plain, text;     /* of the element that is looked at, as it is and folded */
 } matcher_t;
 
 static unsigned hex_value(char c)
@@ -43,11 +43,13 @@ static unsigned hex_value(char c)
 static void unescape(sb_buf_t *out, const char *s, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        if (s[i] != '\\' || i + 1 >= len) {
-            sb_buf_char(out, s[i]);
-            continue;
-        }
-        i++;
+        const char *escape = memchr(s + i, '\\', len - i);
+        size_t run = escape != NULL ? (size_t)(escape - s) - i : len - i;
+
+        sb_buf_add(out, s + i, run);
+        i += run + 1;
+        if (i >= len)
+            return; /* there is no escape left, or one cut off, which is none of ours */
         if (s[i] == 'u' && i + 4 < len) {
             sb_buf_char(out, (char)(hex_value(s[i + 3]) << 4 | hex_value(s[i + 4])));
             i += 4;
@@ -70,21 +72,19 @@ static size_t string_len(const char *s, size_t len)
 static bool matches_words(matcher_t *m, const char *name, size_t name_len, sb_str_t element)
 {
     const char *d = memmem(element.data, element.len, DESCRIPTION, strlen(DESCRIPTION));
-    sb_buf_t plain = SB_BUF_INIT(FOLDED_MAX);
-    bool yes;
 
-    sb_buf_add(&plain, name, name_len);
-    sb_buf_char(&plain, '\n');
+    sb_buf_clear(&m->plain);
+    sb_buf_add(&m->plain, name, name_len);
+    sb_buf_char(&m->plain, '\n');
     if (d != NULL) {
         d += strlen(DESCRIPTION);
-        unescape(&plain, d, string_len(d, element.len - (size_t)(d - element.data)));
+        unescape(&m->plain, d, string_len(d, element.len - (size_t)(d - element.data)));
     }
     sb_buf_clear(&m->text);
-    sb_fold(&m->text, plain.data != NULL ? plain.data : "", plain.len);
-    yes = sb_buf_ok(&plain) && sb_buf_ok(&m->text) &&
-          sb_fold_has_words(m->text.data, m->text.len, m->words.data, m->words.len);
-    sb_buf_free(&plain);
-    return yes;
+    if (sb_buf_ok(&m->plain))
+        sb_fold(&m->text, m->plain.data, m->plain.len);
+    return sb_buf_ok(&m->plain) && sb_buf_ok(&m->text) &&
+           sb_fold_has_words(m->text.data, m->text.len, m->words.data, m->words.len);
 }
 
 static bool matches(matcher_t *m, const char *name, size_t name_len, sb_str_t element)
@@ -198,7 +198,9 @@ sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill
 {
     static const sb_skill_filter_t all = {.words = {"", 0}};
     char unwanted[SB_NAME_MAX + 1];
-    page_t page = {.match = {.words = SB_BUF_INIT(SB_QUERY_MAX), .text = SB_BUF_INIT(FOLDED_MAX)},
+    page_t page = {.match = {.words = SB_BUF_INIT(SB_QUERY_MAX),
+                             .plain = SB_BUF_INIT(FOLDED_MAX),
+                             .text = SB_BUF_INIT(FOLDED_MAX)},
                    .next = next != NULL ? next : unwanted};
     sb_code_t code = take_filter(&page, tenant, filter != NULL ? filter : &all, err);
 
@@ -209,6 +211,7 @@ sb_code_t sb_store_skill_list(sb_store_t *st, const char *tenant, const sb_skill
         sb_buf_char(out, ']');
     }
     sb_buf_free(&page.match.words);
+    sb_buf_free(&page.match.plain);
     sb_buf_free(&page.match.text);
     if (code == SB_OK && !sb_buf_ok(out))
         code = sb_err_set(err, SB_ESYSTEM, "the list of skills does not fit in memory");

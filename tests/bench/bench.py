@@ -12,6 +12,7 @@ A measurement in which anything failed is no result: it is counted and reported 
 import argparse
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -32,10 +33,13 @@ def arguments():
     p.add_argument("--check", action="store_true", help="exit status 1 when a target is not met or not measured, or a measurement failed")
     p.add_argument("--no-peers", action="store_true", help="leave the other sandboxes out")
     p.add_argument("--out", metavar="DIR", type=pathlib.Path, help="result.json, result.md and plots; default BUILD/bench")
+    p.add_argument("--docs", action="store_true", help="put the tables and plots into docs/performance.md and docs/plots")
     p.add_argument("--list", action="store_true", help="print the suites and end")
     options = p.parse_args()
     if options.rounds < 1 or options.seconds < 10:
         p.error("--rounds is at least 1, --seconds at least 10")
+    if options.docs and (options.quick or options.only or options.without):
+        p.error("--docs is for a whole run")
     options.parser = p
     return options
 
@@ -119,6 +123,8 @@ def main():
     out = OPTIONS.out or OPTIONS.build.resolve() / "bench"
     out.mkdir(parents=True, exist_ok=True)
     watch.become_subreaper()
+    # Whatever ends it, the gateways are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: told to stop"))
     book, begun, facts = Book(), time.monotonic(), machine()
     with tempfile.TemporaryDirectory(prefix="sbb-", dir="/tmp") as folder:
         found = {} if OPTIONS.no_peers or not any(issubclass(c, suites_runs.OneLine) for c in classes) else peers.find(book, out)
@@ -136,6 +142,8 @@ def main():
     facts["rounds"] = OPTIONS.rounds
     facts["quick"] = OPTIONS.quick
     missed = report.write(out, facts, book, suites)
+    if OPTIONS.docs:
+        report.into_docs(out, TOP / "docs")
     say(f"{facts['seconds']} s; {out}/result.json, result.md")
     return 1 if OPTIONS.check and (missed or book.failures) else 0
 

@@ -1,6 +1,8 @@
 """Prints what was measured, as tables of markdown, and writes it: result.json, result.md, plots."""
 
 import json
+import re
+import shutil
 
 import plots
 
@@ -66,3 +68,17 @@ def write(out, facts, book, suites):
         json.dump(result(facts, book, targets), file, separators=(",", ":"))
     plots.draw(out, book)
     return sum(not t.met for t in targets)
+
+
+def into_docs(out, docs):
+    """The tables between the marks of performance.md, the plots into plots/."""
+    page = docs / "performance.md"
+    text = (out / "result.md").read_text()
+    new, count = re.subn(r"(<!-- bench -->\n).*?(<!-- end of bench -->)", lambda m: m[1] + "\n" + text + "\n" + m[2],
+                         page.read_text(), flags=re.S)
+    if count != 1:
+        raise SystemExit(f"bench: {page} has not one pair of marks")
+    page.write_text(new)
+    (docs / "plots").mkdir(exist_ok=True)
+    for file in out.glob("*.svg"):
+        shutil.copy(file, docs / "plots" / file.name)
