@@ -53,7 +53,8 @@ def at(gateway):
 # ---- a server that says what the test wants ----
 
 class Fake:
-    """answers: path -> (status, headers, body); requests: what came, as (method, path, headers, body)."""
+    """answers: path, with its query or for any -> (status, headers, body); requests: what came, as
+    (method, path, headers, body)."""
 
     def __init__(self):
         self.answers = {}
@@ -64,7 +65,8 @@ class Fake:
             def serve(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 fake.requests.append((self.command, self.path, dict(self.headers), body))
-                status, headers, body = fake.answers.get(self.path, (404, {}, b'{"error":"not_found","message":"no"}'))
+                absent = (404, {}, b'{"error":"not_found","message":"no"}')
+                status, headers, body = fake.answers.get(self.path) or fake.answers.get(self.path.split("?")[0], absent)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -817,6 +819,7 @@ def test_an_asynchronous_run_is_followed_listed_cancelled_and_deleted(at, jobs):
     follower = subprocess.Popen([SKILLBOX, "exec", "logs", "-f", execution], stdout=subprocess.PIPE, text=True,
                                 env={"SKILLBOX_SERVER_URL": jobs.url, "SKILLBOX_API_KEY": jobs.key})
     assert follower.stdout.readline() == "started\n"
+    jobs.until(execution, "running")
     listed = works(at("exec", "list", "--status", "running", "--skill", "cli-sleep")).stdout
     assert execution in listed and "cli-sleep" in listed
     assert json.loads(works(at("exec", "get", execution)).stdout)["status"] == "running"
