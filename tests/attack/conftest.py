@@ -49,6 +49,8 @@ def gateway(canaries, helper_options):
     its processes, another tenant with a secret in its package, and that tenant's run."""
     gw = Gateway(helper={"limits": LIMITS, "concurrency": CONCURRENCY, **helper_options}).start()
     try:
+        watch.wait_for(lambda: all(z["waiting"] for z in gw.get("/ready").json()["helper"]["zygotes"]),
+                       30 * settings.SLOW, "no zygote's child waits")
         push_others_package(gw, canaries)
         push_probe(gw)
         gw.neighbour = Neighbour(gw, gw.others_key, canaries.token("neighbour"), PROBE.read_bytes())
