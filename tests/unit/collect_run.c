@@ -122,6 +122,7 @@ collect_task_t exited(int code)
 {
     collect_task_t task = {
         .magic = STAGE_MAGIC,
+        .have_archive = 1,
         .exit_code = code,
         .wall_ms = 12,
         .cpu_ms = 7,
@@ -147,7 +148,9 @@ static void send_task(peer_child_t *child, const collect_task_t *task)
         fds[n++] = run.tail;
     }
     fds[n++] = run.answer;
-    fds[n++] = run.archive;
+    if (task->have_archive) {
+        fds[n++] = run.archive;
+    }
     peer_send(child->status, task, sizeof(*task), fds, n);
 }
 
