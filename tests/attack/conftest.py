@@ -51,6 +51,8 @@ def gateway(canaries, helper_options):
     gw = Gateway(helper=merged({"limits": LIMITS, "concurrency": CONCURRENCY, "prestart": PRESTART},
                                helper_options)).start()
     try:
+        watch.wait_for(lambda: all(z["waiting"] for z in gw.get("/ready").json()["helper"]["zygotes"]),
+                       30 * settings.SLOW, "no zygote's child waits")
         push_others_package(gw, canaries)
         push_probe(gw)
         gw.push(skill("js", "", "node"))

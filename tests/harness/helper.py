@@ -81,6 +81,13 @@ class Helper:
         except (OSError, fcgi_call.Broken):
             return False
 
+    def warmed(self):
+        """Its zygotes are ready and their children wait: from here on every start is alike."""
+        def waiting():
+            return all(z["waiting"] for z in self.status()["zygotes"])
+        watch.wait_for(waiting, 30 * settings.SLOW, "no zygote's child waits")
+        return self
+
     @property
     def log(self):
         return (self.state / "log").read_text(errors="replace")

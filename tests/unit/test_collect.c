@@ -36,6 +36,18 @@ static void a_run_without_results_is_a_success(void **state)
     assert_untouched_archive();
 }
 
+static void without_an_archive_there_is_a_result_and_no_file(void **state)
+{
+    collect_task_t task = exited(0);
+
+    task.have_archive = 0;
+    run_collect(&task);
+    assert_non_null(strstr(run.text, "\"status\":\"success\""));
+    assert_int_equal(run.report.files, 0);
+    assert_int_equal(run.report.http_status, 200);
+    assert_untouched_archive();
+}
+
 static void output_is_compacted_and_nothing_of_it_changes(void **state)
 {
     collect_task_t task = exited(0);
@@ -402,6 +414,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_run_without_results_is_a_success),
+        T(without_an_archive_there_is_a_result_and_no_file),
         T(output_is_compacted_and_nothing_of_it_changes),
         T(any_json_value_is_an_output),
         T(bad_output_fails_the_run_and_says_where),

@@ -1,10 +1,8 @@
 import atexit
-import sys
 
 
 def last():
     print("last", sorted(name for name in globals() if name.startswith("__")))
-    sys.stdout.write("no newline")
 
 
 def broken():

@@ -1,0 +1,4 @@
+import atexit
+import sys
+
+atexit.register(sys.stdout.write, "no newline")
