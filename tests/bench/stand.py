@@ -1,7 +1,7 @@
 """The gateways that are measured, each started when it is first asked for, and the folder they share.
 
     default   two workers, the helper at its defaults
-    cold      the same with no child that waits for a run; a zygote, if there are any, forks one then
+    cold      the same with nothing that waits for a run; a zygote forks a child then
     off       the same without zygotes: an interpreter is started for each run
     restarted one whose helper is started again and again
     true      `true` in the place of Bash's interpreter
@@ -27,8 +27,8 @@ from measure import TOOLS, Failed, run_tool
 
 # What a gateway's helper.yaml says beside the defaults.
 HELPERS = {
-    "cold": {"warm": 0, "zygote": {"warm": 0}},
-    "off": {"warm": 0, "zygote": {"enabled": "false"}},
+    "cold": {"warm": 0, "zygote": {"warm": 0}, "prestart": {"max": 0}},
+    "off": {"warm": 0, "zygote": {"enabled": "false"}, "prestart": {"max": 0}},
     "wide": {"concurrency": 24},
     "twelve": {"zygote": {"warm": 12}},
     "true": {"runtimes": {"bash": "/usr/bin/true"}},

@@ -131,10 +131,10 @@ class Catalog(Suite):
     def targets(self):
         names = list(self.paths)
         gets, pages = names[2:5], names[5:8]
+        flat = [(gets[2], gets[0]), (pages[2], pages[0]), (names[12], names[11])]
         return [target("catalog GET, of return 200", self.of(gets[0], "return 200"), 0.75, True),
-                target(f"{gets[2]}, of the same with {self.SOME}", self.of(gets[2], gets[0]), 0.9, True),
-                target(f"{pages[2]}, of the same with {self.SOME}", self.of(pages[2], pages[0]), 0.9, True),
-                target(f"{names[12]}, of the same with 1", self.of(names[12], names[11]), 0.9, True)]
+                *(target(f"{large}: CPU, of that of {small}",
+                         self.book.ratio(("catalog", large), ("catalog", small), "cpu_us"), 1.15) for large, small in flat)]
 
 
 def worker_ns(gw):
