@@ -10,6 +10,8 @@ import pytest
 from harness import check, settings, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 ROLES = ["reader", "runner", "publisher", "admin"]
 

@@ -9,6 +9,8 @@ import pytest
 from harness import check, settings, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 SLEEP = "echo started; sleep 300"
 
 

@@ -8,6 +8,8 @@ import pytest
 from harness import check, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 
 @pytest.fixture
 def gw(make_gateway):

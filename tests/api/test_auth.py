@@ -9,6 +9,8 @@ import pytest
 from harness import check, settings
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 PROTECTED = [("GET", "/v1/skills"), ("POST", "/v1/skills"), ("GET", "/v1/skills/a/1.0.0"),
              ("DELETE", "/v1/skills/a/1.0.0"), ("DELETE", "/v1/skills/a"),

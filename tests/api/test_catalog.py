@@ -7,6 +7,8 @@ import pytest
 from harness import check
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 
 @pytest.fixture
 def key(gateway, request):

@@ -9,6 +9,8 @@ from harness.packages import as_zip, skill
 
 from test_cli import cli, fails, works
 
+pytestmark = pytest.mark.any_user
+
 
 @pytest.fixture
 def sb(gateway, request):

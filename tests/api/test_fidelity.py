@@ -10,6 +10,8 @@ from harness import settings, watch  # noqa: E402
 from harness.helper import Helper, fcgi_call
 from harness.packages import make_zip
 
+pytestmark = pytest.mark.any_user
+
 SCRIPTS = sorted((pathlib.Path(__file__).parent / "fidelity").glob("*.py"))
 
 

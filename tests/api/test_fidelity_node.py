@@ -11,6 +11,8 @@ import pytest
 from harness import packages, settings, watch
 from harness.helper import Helper, fcgi_call
 
+pytestmark = pytest.mark.any_user
+
 FOLDER = pathlib.Path(__file__).with_name("fidelity") / "node"
 SCRIPTS = sorted(str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*")
                  if p.is_file() and p.suffix not in (".json", ".sh") and p.name != "random.js" and p.parent.name != "lib")

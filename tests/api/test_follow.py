@@ -10,6 +10,8 @@ import pytest
 from harness import check, settings, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 TICK = "import time\nfor i in range(5): print(i, flush=True); time.sleep(0.2)\n"
 SLEEP = "import time; print('started', flush=True); time.sleep(300)"
 

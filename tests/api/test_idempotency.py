@@ -9,6 +9,8 @@ import pytest
 from harness import check, settings, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 SLEEP = "import time; print('started', flush=True); time.sleep(300)"
 COUNT = "import uuid; print(uuid.uuid4())"  # tells two runs apart
 

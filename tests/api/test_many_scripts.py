@@ -7,6 +7,8 @@ import pytest
 from harness import check
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 
 def b64(data):
     return base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()

@@ -8,6 +8,8 @@ import pytest
 from harness import settings, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 PASS = "skillbox_pass unix:{state}/sock/helper.sock;"
 SERVER = ("location = /metrics { skillbox_metrics on; " + PASS + " allow 127.0.0.1; deny all; }"
           "location = /closed { skillbox_metrics on; deny all; }"

@@ -10,6 +10,8 @@ import pytest
 from harness import check, watch
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 SLEEP = skill("sleep", "import json, os, time\n"
               "time.sleep(json.load(open(os.environ['SANDBOX_INPUT_DIR'] + '/../input.json'))['s'])\n")
 QUICK = skill("quick", "print(1)")

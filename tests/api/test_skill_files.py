@@ -9,6 +9,8 @@ import pytest
 from harness import check
 from harness.packages import as_zip, make_zip, skill, skill_md
 
+pytestmark = pytest.mark.any_user
+
 
 @pytest.fixture
 def key(gateway, request):

@@ -10,6 +10,8 @@ from harness import check, fake
 from harness.fake import STDERR, STDOUT, FakeHelper, end, record, reply, result, stream
 from harness.packages import skill
 
+pytestmark = pytest.mark.any_user
+
 INTAKE = (b'{"digest":"%s","manifest":{"name":"fake","description":"d","version":"1.0.0",'
           b'"version_declared":true,"lang":"python","mode":"executable","entrypoint":"main.py",'
           b'"timeout_ms":1000,"memory_bytes":268435456,"cpu_milli":500,"network":false,"instructions":""},'
