@@ -72,14 +72,6 @@ typedef struct {
 } ngx_http_skillbox_endpoint_t;
 
 
-typedef struct {
-    const char                   *name;        /* in the helper's status */
-    const char                   *metric;
-    const char                   *type;
-    const char                   *help;
-} ngx_http_skillbox_figure_t;
-
-
 static const int64_t  ngx_http_skillbox_bounds[NGX_HTTP_SKILLBOX_BUCKETS] = {
     1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,
     2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000,
@@ -122,27 +114,6 @@ static const struct {
       "Time from the end of a run's script until its result was there." },
 };
 
-static const ngx_http_skillbox_figure_t  ngx_http_skillbox_figures[] = {
-    { "running", "skillbox_helper_running_executions", "gauge",
-      "Runs that the helper has under way." },
-    { "queued", "skillbox_helper_queued_executions", "gauge",
-      "Runs that wait in the helper." },
-    { "concurrency", "skillbox_helper_concurrency", "gauge",
-      "Runs the helper has under way at most." },
-    { "queue", "skillbox_helper_queue_size", "gauge",
-      "Runs that may wait in the helper." },
-    { "tenants", "skillbox_helper_tenants", "gauge",
-      "Tenants with runs that wait or are under way in the helper." },
-    { "intakes", "skillbox_helper_intakes", "gauge",
-      "Packages that the helper is looking at." },
-    { "runs_total", "skillbox_helper_runs_total", "counter",
-      "Runs the helper has started." },
-    { "intakes_total", "skillbox_helper_intakes_total", "counter",
-      "Packages the helper has looked at." },
-    { NULL, NULL, NULL, NULL }
-};
-
-
 static ngx_http_skillbox_metrics_t *ngx_http_skillbox_metrics(void);
 static void ngx_http_skillbox_observe(ngx_http_skillbox_histogram_t *h,
     const int64_t *bounds, ngx_uint_t n, int64_t value);
@@ -167,13 +138,9 @@ static void ngx_http_skillbox_render_auth(sb_buf_t *b,
     ngx_http_skillbox_metrics_t *m);
 static void ngx_http_skillbox_render_zone(sb_buf_t *b);
 static void ngx_http_skillbox_render_addresses(sb_buf_t *b);
-static void ngx_http_skillbox_render_helper(sb_buf_t *b,
-    ngx_http_skillbox_ready_t *ready);
 static void ngx_http_skillbox_render_histogram(sb_buf_t *b, const char *name,
     const char *labels, ngx_http_skillbox_histogram_t *h,
     const int64_t *bounds, ngx_uint_t n, double unit);
-static void ngx_http_skillbox_family(sb_buf_t *b, const char *name,
-    const char *type, const char *help);
 
 
 size_t
@@ -590,7 +557,7 @@ ngx_http_skillbox_metrics_answer(ngx_http_request_t *r,
     ngx_http_skillbox_render_addresses(&b);
 
     if (ready) {
-        ngx_http_skillbox_render_helper(&b, ready);
+        ngx_http_skillbox_metrics_helper(&b, ready);
     }
 
     return ngx_http_skillbox_send(r, NGX_HTTP_OK, "text/plain; version=0.0.4",
@@ -598,7 +565,7 @@ ngx_http_skillbox_metrics_answer(ngx_http_request_t *r,
 }
 
 
-static void
+void
 ngx_http_skillbox_family(sb_buf_t *b, const char *name, const char *type,
     const char *help)
 {
@@ -914,56 +881,4 @@ ngx_http_skillbox_render_addresses(sb_buf_t *b)
                        "%u\n", text, (unsigned) top[i].count);
         }
     }
-}
-
-
-static void
-ngx_http_skillbox_render_helper(sb_buf_t *b, ngx_http_skillbox_ready_t *ready)
-{
-    json_t                            *root, *value;
-    ngx_uint_t                         ok;
-    ngx_str_t                          text;
-    const char                        *status;
-    const ngx_http_skillbox_figure_t  *f;
-
-    ok = ngx_http_skillbox_helper_said(ready, &text);
-
-    ngx_http_skillbox_family(b, "skillbox_helper_up", "gauge",
-                             "1 when the helper answers and can run skills.");
-    sb_buf_fmt(b, "skillbox_helper_up %d\n", ok != 0);
-
-    root = json_loadb((char *) text.data, text.len, 0, NULL);
-
-    if (root == NULL) {
-        return;
-    }
-
-    status = json_string_value(json_object_get(root, "status"));
-
-    ngx_http_skillbox_family(b, "skillbox_helper_degraded", "gauge",
-                             "1 when sandboxes there are weaker than they "
-                             "could be, as configured.");
-    sb_buf_fmt(b, "skillbox_helper_degraded %d\n",
-               status && ngx_strcmp(status, "degraded") == 0);
-
-    for (f = ngx_http_skillbox_figures; f->name; f++) {
-        value = json_object_get(root, f->name);
-
-        if (json_is_integer(value)) {
-            ngx_http_skillbox_family(b, f->metric, f->type, f->help);
-            sb_buf_fmt(b, "%s %lld\n", f->metric,
-                       (long long) json_integer_value(value));
-        }
-    }
-
-    value = json_object_get(root, "uptime_ms");
-
-    if (json_is_integer(value)) {
-        ngx_http_skillbox_family(b, "skillbox_helper_uptime_seconds", "gauge",
-                                 "Time since the helper was started.");
-        sb_buf_fmt(b, "skillbox_helper_uptime_seconds %.3f\n",
-                   json_integer_value(value) / 1000.0);
-    }
-
-    json_decref(root);
 }

@@ -78,6 +78,14 @@ ngx_uint_t ngx_http_skillbox_reap_workers(ngx_http_skillbox_shm_t *shm);
 
 /* ngx_http_skillbox_metrics.c */
 size_t ngx_http_skillbox_metrics_size(void);
+/* HELP and TYPE of a metric; its samples follow */
+void ngx_http_skillbox_family(sb_buf_t *b, const char *name,
+    const char *type, const char *help);
+
+/* ngx_http_skillbox_metrics_helper.c */
+/* the helper's figures, from what its status said last */
+void ngx_http_skillbox_metrics_helper(sb_buf_t *b,
+    ngx_http_skillbox_ready_t *ready);
 
 
 #endif /* _NGX_HTTP_SKILLBOX_ZONE_H_INCLUDED_ */

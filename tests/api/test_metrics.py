@@ -108,6 +108,22 @@ def test_the_text_is_valid_and_has_the_figures(gw):
     assert value(samples, "skillbox_store_commit_seconds_count") >= 2
 
 
+def test_it_is_told_how_runs_got_their_interpreters(gw):
+    gw.push(skill("starts", "print(1)"))
+
+    def starts():
+        samples = scrape(gw)[0]
+        return sum(value(samples, "skillbox_helper_starts_total", runtime="python", start=start)
+                   for start in ("ready", "forked", "plain"))
+    before = starts()
+    gw.run("starts")
+    watch.wait_for(lambda: starts() > before, 10 * settings.SLOW, "no start was counted")
+    samples, types = scrape(gw)
+    assert types["skillbox_helper_starts_total"] == "counter"
+    assert value(samples, "skillbox_helper_interpreter_up", runtime="python") == 1
+    assert ("skillbox_helper_interpreters_waiting", frozenset({("runtime", "python")})) in samples
+
+
 def test_runs_move_their_counters_and_histograms(gw):
     gw.push(skill("moves", "import time; time.sleep(0.06)"))
     gw.push(skill("fails", "raise SystemExit(3)"))
