@@ -173,6 +173,18 @@ def test_limits_are_counted(gw):
                  limit="runs_per_minute") == 1
 
 
+def test_asynchronous_runs_are_counted_when_they_end(gw):
+    gw.push(skill("in-its-time", "print(1)"))
+    labels = {"class": "default", "skill": "in-its-time"}
+    for _ in range(3):
+        assert gw.execute("in-its-time", **{"async": True}).status_code == 202
+    watch.wait_for(lambda: value(scrape(gw)[0], "skillbox_executions_total", status="success", **labels) == 3,
+                   20, "not counted")
+    samples, _ = scrape(gw)
+    for phase in ("queue", "start", "run", "collect"):
+        assert value(samples, f"skillbox_execution_{phase}_seconds_count", **labels) == 3
+
+
 def test_skills_beyond_the_bound_are_counted_together(gw):
     gw.push(skill("many", "print(1)"))
     names = [f"many-{i}" for i in range(70)]
@@ -217,15 +229,3 @@ def test_every_metric_of_the_dashboard_and_the_alerts_exists(gw):
                               for s in ("_bucket", "_sum", "_count")}
         assert named <= known, f"{name}: {sorted(named - known)}"
     json.loads((folder / "dashboard.json").read_text())
-
-
-def test_asynchronous_runs_are_counted_when_they_end(gw):
-    gw.push(skill("in-its-time", "print(1)"))
-    labels = {"class": "default", "skill": "in-its-time"}
-    for _ in range(3):
-        assert gw.execute("in-its-time", **{"async": True}).status_code == 202
-    watch.wait_for(lambda: value(scrape(gw)[0], "skillbox_executions_total", status="success", **labels) == 3,
-                   20, "not counted")
-    samples, _ = scrape(gw)
-    for phase in ("queue", "start", "run", "collect"):
-        assert value(samples, f"skillbox_execution_{phase}_seconds_count", **labels) == 3
