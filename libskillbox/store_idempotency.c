@@ -58,7 +58,7 @@ static sb_code_t find(sb_store_t *st, MDB_txn *txn, const sb_skey_t *key, sb_ide
 sb_code_t sb_store_idempotency_find(sb_store_t *st, const char *tenant, const unsigned char key[32],
                                     sb_idempotency_t *out, sb_err_t *err)
 {
-    sb_skey_t k;
+    sb_skey_t k = {.len = 0};
     sb_code_t code;
 
     if (!idem_key(&k, tenant, key))
@@ -77,7 +77,7 @@ static sb_code_t drop(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, int64_t
                       sb_err_t *err)
 {
     const MDB_dbi *dbi = b->st->dbi;
-    sb_skey_t when;
+    sb_skey_t when = {.len = 0};
     MDB_val k = sb_skey_val(key);
     int rc = mdb_del(txn, dbi[SB_DBI_IDEMPOTENCY], &k, NULL);
 
@@ -95,7 +95,7 @@ static sb_code_t put(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const sb
 {
     sb_num_t created = sb_num((uint64_t)in->created_ms);
     unsigned char id[ID_LEN];
-    sb_skey_t when;
+    sb_skey_t when = {.len = 0};
     MDB_val k = sb_skey_val(key), none = {0, (void *)(uintptr_t) ""};
 
     if (!sb_uuid_parse(in->execution, strlen(in->execution), id) ||
@@ -117,7 +117,7 @@ sb_code_t sb_batch_idempotency_put(sb_batch_t *b, const char *tenant, const unsi
                                    const sb_idempotency_t *in, sb_idempotency_t *taken,
                                    sb_err_t *err)
 {
-    sb_skey_t k;
+    sb_skey_t k = {.len = 0};
     MDB_txn *txn = NULL;
     sb_code_t code;
 
@@ -138,8 +138,8 @@ sb_code_t sb_batch_idempotency_remove(sb_batch_t *b, const char *tenant,
                                       const unsigned char key[32], const char *execution,
                                       sb_err_t *err)
 {
-    sb_idempotency_t there;
-    sb_skey_t k;
+    sb_idempotency_t there = {.created_ms = 0};
+    sb_skey_t k = {.len = 0};
     MDB_txn *txn = NULL;
     sb_code_t code;
 
@@ -188,7 +188,7 @@ sb_code_t sb_batch_idempotency_sweep(sb_batch_t *b, int64_t before_ms, unsigned 
         return code;
     for (unsigned i = 0; code == SB_OK && i < max; i++) {
         int64_t created_ms = 0;
-        sb_skey_t key;
+        sb_skey_t key = {.len = 0};
 
         code = oldest(b, txn, before_ms, &key, &created_ms, err);
         if (code == SB_OK)

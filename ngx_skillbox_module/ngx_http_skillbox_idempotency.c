@@ -175,6 +175,8 @@ ngx_http_skillbox_idem_judge(ngx_http_request_t *r,
                                        "another request.");
     }
 
+    ngx_memzero(&e, sizeof(sb_execution_t));
+
     /* the new id was never given to anybody */
 
     ngx_memcpy(run->id, taken->execution, sizeof(run->id));

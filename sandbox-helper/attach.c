@@ -190,9 +190,8 @@ void attach_state(job_t *job)
 
 void attach_end(job_t *job)
 {
-    while (job->attached != NULL) {
-        attach_t *a = job->attached;
-
+    for (attach_t *a = job->attached, *next; a != NULL; a = next) {
+        next = a->next;
         if (!a->submit) {
             end(a, "ended");
             continue;
