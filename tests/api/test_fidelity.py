@@ -42,8 +42,11 @@ def text(log):
 
 
 def outcome(helper, digest, job=None, **how):
+    before = len(helper.log_lines("run"))
     answer = fcgi_call.run(helper.socket, digest, job, **how)
     assert answer.status == 200, answer
+    # answered first, then logged
+    watch.wait_for(lambda: len(helper.log_lines("run")) > before, 15 * settings.SLOW, "the run is not in the log")
     result = answer.json
     keep = {k: result.get(k) for k in ("status", "error", "exit_code")}
     return keep, text(answer.log)

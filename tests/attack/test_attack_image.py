@@ -14,7 +14,7 @@ from conftest import CONCURRENCY, LIMITS, PROBE, push_others_package, push_probe
 from neighbour import Neighbour
 
 IMAGE_ROOT = {"bin", "dev", "etc", "lib", "lib64", "opt", "proc", "sandbox", "skill", "tmp", "usr",
-              ".packages", ".etc"}
+              ".packages", ".etc", ".ready"}
 
 
 @pytest.fixture(scope="module")
