@@ -326,7 +326,8 @@ def test_a_burst_with_no_sandbox_ready_is_queued_or_refused(helper, observed):
             answers.append(c.answer())
     counts = {s: sum(a.status == s for a in answers) for s in (200, 503)}
     assert counts[200] + counts[503] == 200, [a for a in answers if a.status not in counts]
-    assert counts[200] >= 64, "the queue was not used"
+    # an eighth of its 64 places is kept for tenants of whom nobody waits
+    assert counts[200] >= 56, "the queue was not used"
     assert counts[503] > 0, "control: it was more than there was room for"
     for a in answers:
         if a.status == 503:
