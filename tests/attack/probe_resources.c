@@ -615,6 +615,20 @@ static void attack_crash(int argc, char **argv)
 
 /* ---- 49: clocks ---- */
 
+/* A timer that is cancelled when somebody sets the clock tells of it. */
+static void wait_for_a_set_clock(void)
+{
+    const struct itimerspec later = {.it_value = {time(NULL) + 3600, 0}};
+    const int flags = TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET;
+    int fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK);
+
+    noted_number("control: timer", timerfd_settime(fd, TFD_TIMER_ABSTIME, &later, NULL));
+    tried(timerfd_settime(fd, flags, &later, NULL), "timerfd TFD_TIMER_CANCEL_ON_SET");
+    tried(syscall(SYS_timerfd_settime, fd, 0xffffffff00000000L | flags, &later, NULL),
+          "timerfd TFD_TIMER_CANCEL_ON_SET below set bits");
+    close(fd);
+}
+
 static void attack_clocks(int argc, char **argv)
 {
     struct timespec epoch = {0, 0};
@@ -629,6 +643,7 @@ static void attack_clocks(int argc, char **argv)
     tried(clock_adjtime(CLOCK_REALTIME, &step), "clock_adjtime");
     tried(adjtime(&second, NULL), "adjtime");
     tried(try_open("/dev/rtc0", O_RDWR), "/dev/rtc0");
+    wait_for_a_set_clock();
 }
 
 /* ---- 50: file sizes ---- */
