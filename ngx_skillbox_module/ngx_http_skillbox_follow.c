@@ -393,9 +393,13 @@ ngx_http_skillbox_follow_handler(ngx_event_t *ev)
     if (f->failed) {
         ngx_http_finalize_request(r, NGX_ERROR);
 
-    } else if (f->events && ngx_exiting) {
+    } else if (ngx_exiting && (f->events || f->call == NULL)) {
 
-        /* the client comes again, and finds a worker that stays */
+        /*
+         * The client comes again, and finds a worker that stays.  A log that
+         * is being streamed is streamed to its end; one without a helper may
+         * have none.
+         */
 
         ngx_http_skillbox_follow_send(f, NULL, 0, 1);
         ngx_http_finalize_request(r, NGX_ERROR);

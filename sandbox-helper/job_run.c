@@ -15,7 +15,7 @@
 #include "log.h"
 
 #define SETUP_MS    15000 /* from the request to RUN_READY */
-#define STOP_MS     100   /* from RUN_STOP to SIGKILL */
+#define STOP_MS     300   /* from RUN_STOP to SIGKILL: on a busy machine, too, pid 1 is faster */
 #define KILL_MS     15000 /* from SIGKILL to the sandbox's death */
 #define READ_CHUNK  65536
 #define DRAIN_BYTES (4 * SB_MIB) /* more than a script can make a pipe hold */

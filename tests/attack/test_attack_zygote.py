@@ -39,8 +39,11 @@ def zygote_of(helper):
 
 
 def said(helper, code, **how):
+    before = len(helper.log_lines("run"))
     answer = helper.run(code, **how)
     assert answer.status == 200 and answer.json["status"] == "success", (answer, answer.log)
+    # answered first, then logged
+    watch.wait_for(lambda: len(helper.log_lines("run")) > before, 15 * settings.SLOW, "the run is not in the log")
     assert helper.log_lines("run")[-1]["start"] in ("ready", "zygote")
     return json.loads(answer.log)
 

@@ -675,7 +675,7 @@ static void on_status(kid_t *kid)
         return;
     }
     if (n == (ssize_t)sizeof task) {
-        answer = fds[nfds - 2];
+        answer = fds[nfds - 1 - (m.task.have_archive != 0)];
         task = m.task;
         act(kid, true, task.skill);
     } else {
