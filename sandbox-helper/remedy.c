@@ -43,6 +43,10 @@ static const struct {
      "sysctl user.max_*_namespaces must be above 0 for user, mnt, pid, net, ipc, uts and cgroup "
      "namespaces: sysctl -w user.max_pid_namespaces=10000 and so on"},
     {"clone", EAGAIN, "a higher limit of processes for the helper's user (TasksMax=, ulimit -u)"},
+    {"namespaces", EACCES,
+     "a security module refuses user namespaces: where that is AppArmor (Ubuntu's "
+     "kernel.apparmor_restrict_unprivileged_userns), load the AppArmor profile of "
+     "docs/operations.md"},
     {"namespaces", EINVAL, "a kernel with user, mount, pid, net, ipc and uts namespaces"},
     {"namespaces", 0,
      "user namespaces are refused: sysctl kernel.unprivileged_userns_clone=1 where it exists; on "

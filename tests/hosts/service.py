@@ -60,7 +60,7 @@ class Service(Helper):
         text, user = UNIT.read_text(), settings.HELPER_USER
         for old, new in (("User=skillbox", f"User={user}"), ("Group=skillbox", f"Group={user}"),
                          ("/usr/local/libexec/skillbox/sandbox-helper -c /etc/skillbox/helper.yaml",
-                          f"{settings.BIN}/sandbox-helper -c {config}"),
+                          f"{self.program} -c {config}"),
                          ("-o skillbox -g www-data", f"-o {user} -g {user}"),
                          ("/run/skillbox", str(self.state / "run")),
                          ("/var/lib/skillbox ", f"{self.state} ")):
