@@ -212,11 +212,12 @@ void warm_close(warm_t *w)
     while (w->idle != NULL) {
         warm_sandbox_t *s = w->idle;
 
-        unlink_idle(s);
+        w->idle = s->next;
         stage_child_release(&s->child);
         close_logs(s);
         free(s);
     }
+    w->count = w->waiting = 0;
 }
 
 /* The oldest: the one that is surely done. */
