@@ -206,7 +206,8 @@ def memory():
                 print(f.read(end - start).decode('latin-1'))
 attempt(memory)
 """, leaked("process"), rest="the stage's user namespace"),
-    Attack((7, 34), "write pid 1's memory by system calls", "processes", (DUMPABLE, SECCOMP), WRITE_INIT + """
+    Attack((7, 34), "write pid 1's memory by system calls", "processes", (DUMPABLE, SECCOMP, LANDLOCK),
+           WRITE_INIT + """
 local, remote = iovec(ctypes.addressof(text), 7), iovec(at, 7)
 attempt(lambda: libc.process_vm_writev(init, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0))
 hold()
