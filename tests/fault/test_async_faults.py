@@ -147,7 +147,7 @@ def test_a_restart_of_everything_with_a_long_queue(gw, kill):
 
 
 def test_results_wait_for_a_gateway_that_is_away(gw):
-    accepted = [gw.submit("quick") for _ in range(10)]
+    accepted = [gw.submit("nap") for _ in range(10)]  # more than end before it is away
     gw.nginx.send_signal(signal.SIGQUIT)
     gw.nginx.wait(20)
     watch.wait_for(lambda: sum(p.suffix == ".done" for p in (gw.state / "helper" / "spool").iterdir()) > 3,
