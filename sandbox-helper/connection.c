@@ -269,11 +269,12 @@ static void answered(connection_t *c)
     loop_timer_set(c->loop, &c->timer, STALL_MS);
 }
 
+/* Also when the peer has just gone and on_settle() has not told yet: who has answered may be free
+ * by then, and is not to be told. */
 static void answer_head(connection_t *c, int status, const char *headers)
 {
     send_head(c, status, headers);
-    if (!c->broken)
-        answered(c);
+    answered(c);
 }
 
 void connection_answer(connection_t *c, int status, const char *headers, const char *body,
@@ -337,10 +338,12 @@ void connection_refuse(connection_t *c, int status, const char *slug, const char
     refusal_body(&body, slug, message);
     if (status == 503 || status == 429)
         snprintf(headers, sizeof headers, "Retry-After: %d\r\n", RETRY_AFTER_SEC);
-    if (sb_buf_ok(&body))
+    if (sb_buf_ok(&body)) {
         connection_answer(c, status, headers, body.data, body.len);
-    else
+    } else {
+        answered(c);
         fail(c);
+    }
     sb_buf_free(&body);
 }
 

@@ -59,7 +59,8 @@ bool connection_idle(const connection_t *c);
 void connection_log(connection_t *c, const char *data, size_t len);
 
 /*
- * The answer.  `headers` is further CGI header lines, each with CRLF, or "".
+ * The answer.  The owner is let go by it, whether or not the peer is still there: gone is not
+ * called after it.  `headers` is further CGI header lines, each with CRLF, or "".
  * connection_answer_file takes fd and sends its first len bytes.
  */
 void connection_answer(connection_t *c, int status, const char *headers, const char *body,

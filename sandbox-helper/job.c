@@ -310,7 +310,8 @@ static void on_gone(void *owner)
     job_t *job = owner;
 
     job->conn = NULL;
-    if (job->state == JOB_JOURNALING) /* it may have heard the answer; it may ask again */
+    /* Submitted: it may have heard the answer; it may ask again. */
+    if (job->state == JOB_JOURNALING || job->accepted)
         return;
     job->cancelled = true;
     switch (job->state) {

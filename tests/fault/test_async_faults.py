@@ -83,9 +83,6 @@ def settled(gw):
     watch.wait_for(lambda: not list((gw.state / "artifacts" / "tmp").iterdir()), 20 * settings.SLOW, "half archives")
 
 
-# Open: once in some ten times the job of a worker that was killed while it was being accepted stays in
-# the spool, neither run nor answered for, until the helper's next start.
-@pytest.mark.skipif(not settings.FULL, reason="known defect: such a job may stay in the spool until a restart")
 def test_kill_of_workers_at_random_moments_loses_nothing(gw):
     load = Load(gw)
     for _ in range(ROUNDS):
