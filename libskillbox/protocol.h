@@ -31,6 +31,8 @@
  *           the offset on, exactly the bytes that will be stored; STDOUT is a line of JSON for
  *           each state the run enters, {"status":"queued"|"running"}, and at last, the log being
  *           complete, {"status":"ended"}.  404 SB_SLUG_UNKNOWN_EXECUTION.
+ *   known   no STDIN; SB_P_EXECUTIONS.  200: {"unknown":[id,...]}, those of them that the helper
+ *           neither waits for, runs nor has a result of.
  *   intake  STDIN = the upload's body as it came, CONTENT_TYPE its media type
  *           (multipart is taken apart by the intake child).
  *           200: {"digest":hex64,"manifest":{...},"scripts":[{"path","lang"}],
@@ -68,8 +70,9 @@
 #define SB_P_OP           "SKILLBOX_OP"
 #define SB_P_REQUEST_ID   "SKILLBOX_REQUEST_ID" /* for the helper's log lines */
 #define SB_P_TENANT       "SKILLBOX_TENANT"
-#define SB_P_EXECUTION    "SKILLBOX_EXECUTION" /* UUID text, names the artifact archive */
-#define SB_P_SKILL        "SKILLBOX_SKILL"     /* name and version: result and log lines */
+#define SB_P_EXECUTION    "SKILLBOX_EXECUTION"  /* UUID text, names the artifact archive */
+#define SB_P_EXECUTIONS   "SKILLBOX_EXECUTIONS" /* known: up to SB_KNOWN_MAX, commas between */
+#define SB_P_SKILL        "SKILLBOX_SKILL"      /* name and version: result and log lines */
 #define SB_P_VERSION      "SKILLBOX_VERSION"
 #define SB_P_DIGEST       "SKILLBOX_DIGEST" /* 64 lower-case hex digits */
 #define SB_P_LANG         "SKILLBOX_LANG"   /* python | node | bash */
@@ -98,6 +101,9 @@
 #define SB_OP_CANCEL "cancel"
 #define SB_OP_ATTACH "attach"
 #define SB_OP_FILES  "files"
+#define SB_OP_KNOWN  "known"
+
+#define SB_KNOWN_MAX 200
 
 /* answer headers of `run` */
 #define SB_H_STATUS     "X-Skillbox-Status"     /* success | failed | timeout | cancelled */

@@ -41,6 +41,7 @@ static const char *const dbi_names[SB_DBI_COUNT] = {
     [SB_DBI_BYSKILL] = "byskill",   [SB_DBI_COUNTS] = "counts",
     [SB_DBI_IDEMPOTENCY] = "idem",  [SB_DBI_IDEMTIMES] = "idemtimes",
     [SB_DBI_FILES] = "files",       [SB_DBI_FILEVERSIONS] = "fileversions",
+    [SB_DBI_GRAVES] = "graves",     [SB_DBI_GRAVETIMES] = "gravetimes",
 };
 
 /*

@@ -33,7 +33,7 @@
 #include "limits.h"
 #include "uuid7.h"
 
-#define SB_STORE_SCHEMA     3
+#define SB_STORE_SCHEMA     4
 #define SB_STORE_SIZE       (8 * SB_GIB)
 #define SB_STORE_MAXREADERS 1024
 
@@ -410,8 +410,22 @@ sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_
  * "interrupted". Any other stays as it is. */
 sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
 
+typedef struct {
+    char tenant[SB_TENANT_MAX + 1];
+    char id[SB_UUID_LEN + 1];
+} sb_live_t;
+
+/*
+ * Executions that a helper answers for and that were begun before before_ms: what may be lost.  At
+ * most max, behind *after (its members "" at first); *after is the last one looked at, or "" when
+ * there are no more.
+ */
+sb_code_t sb_batch_execution_unended(sb_batch_t *b, int64_t before_ms, sb_live_t *after,
+                                     sb_live_t *out, unsigned max, unsigned *n, sb_err_t *err);
+
 /* One that has ended; *files (may be NULL): how many its archive holds, the archive is the caller's
- * to remove.  SB_ENOTFOUND; SB_ECONFLICT: it is live. */
+ * to remove.  A report of its end that comes later makes no record for SB_GRAVE_AGE_MS.
+ * SB_ENOTFOUND; SB_ECONFLICT: it is live. */
 sb_code_t sb_batch_execution_delete(sb_batch_t *b, const char *tenant, const char *id,
                                     uint32_t *files, sb_err_t *err);
 
@@ -431,6 +445,12 @@ typedef struct {
                                        the caller clears and frees it */
 } sb_retention_t;
 sb_code_t sb_batch_execution_retain(sb_batch_t *b, sb_retention_t *r, sb_err_t *err);
+
+#define SB_GRAVE_AGE_MS (7 * 24 * 3600 * 1000LL)
+#define SB_GRAVES_MAX   100000 /* of a store; the oldest go first */
+
+/* Forgets at most max executions that were deleted before before_ms. */
+sb_code_t sb_batch_grave_sweep(sb_batch_t *b, int64_t before_ms, unsigned max, sb_err_t *err);
 
 /* Has any tenant an execution of that id with an archive?  SB_ENOTFOUND when not. */
 sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, sb_err_t *err);

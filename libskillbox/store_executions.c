@@ -168,6 +168,15 @@ sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec
                                        : sb_store_corrupt("the record of an execution", err);
 }
 
+/* SB_OK without a value's status: it was deleted, and what is reported of it comes too late. */
+static sb_code_t find_or_grave(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
+                               sb_exec_value_t *value, sb_err_t *err)
+{
+    sb_code_t code = sb_exec_get(b, txn, key, value, err);
+
+    return code == SB_ENOTFOUND ? sb_grave_find(b, txn, key, err) : code;
+}
+
 /* With its indexes.  skill NULL: as it was. */
 static sb_code_t write_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *status,
                             const char *skill, uint32_t files, int64_t created_ms, sb_str_t json,
@@ -272,7 +281,7 @@ sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e,
         code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
-    code = sb_exec_get(b, txn, &key, &value, err);
+    code = find_or_grave(b, txn, &key, &value, err);
     if (code == SB_OK && e->owner != SB_OWNER_HELPER)
         code = sb_err_set(err, SB_ECONFLICT, "an execution with this id exists");
     else if (code == SB_ENOTFOUND)
@@ -305,7 +314,7 @@ sb_code_t sb_batch_execution_running(sb_batch_t *b, const sb_execution_begin_t *
         code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
-    code = sb_exec_get(b, txn, &key, &value, err);
+    code = find_or_grave(b, txn, &key, &value, err);
     if (code == SB_ENOTFOUND || (code == SB_OK && is_text(value.status, "queued")))
         code = put_live(b, txn, &key, id, &running, err);
     return sb_batch_op_end(b, txn, code, err);
@@ -378,7 +387,7 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *
         code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
-    code = sb_exec_get(b, txn, &key, &value, err);
+    code = find_or_grave(b, txn, &key, &value, err);
     if (code == SB_ENOTFOUND || (code == SB_OK && sb_exec_is_live(value.status)))
         code = put_finished(b, txn, &key, id, e, err);
     return sb_batch_op_end(b, txn, code, err);
@@ -500,6 +509,71 @@ static sb_code_t helper_owned(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
     if (!sb_unpack(&val, SB_KIND_LIVE, parts, LIVE_PARTS) || !sb_num_read(parts[0], &owner))
         return sb_store_corrupt("the record of a running execution", err);
     return (int32_t)owner == SB_OWNER_HELPER ? SB_OK : SB_ENOTFOUND;
+}
+
+/* ---- the living of helpers ---- */
+
+/* Ids are made of the time. */
+static int64_t begun_ms(const unsigned char id[16])
+{
+    int64_t ms = 0;
+
+    for (int i = 0; i < 6; i++)
+        ms = ms * 256 + id[i];
+    return ms;
+}
+
+/* One entry of `live`; false: it is damaged.  *n grows when it is one that is looked for. */
+static bool look_at_live(const MDB_val *key, const MDB_val *val, int64_t before_ms,
+                         sb_live_t *where, sb_live_t *out, unsigned *n)
+{
+    const unsigned char *bytes = key->mv_data;
+    sb_str_t parts[LIVE_PARTS];
+    uint64_t owner;
+
+    if (key->mv_size <= 17 ||
+        !sb_str_copy(sb_str_of(key->mv_data, key->mv_size - 17), where->tenant,
+                     sizeof(where->tenant)) ||
+        !sb_unpack(val, SB_KIND_LIVE, parts, LIVE_PARTS) || !sb_num_read(parts[0], &owner))
+        return false;
+    sb_uuid_format(bytes + key->mv_size - 16, where->id);
+    if ((int32_t)owner == SB_OWNER_HELPER && begun_ms(bytes + key->mv_size - 16) < before_ms)
+        out[(*n)++] = *where;
+    return true;
+}
+
+sb_code_t sb_batch_execution_unended(sb_batch_t *b, int64_t before_ms, sb_live_t *after,
+                                     sb_live_t *out, unsigned max, unsigned *n, sb_err_t *err)
+{
+    unsigned char id[16];
+    sb_skey_t from = {.len = 0};
+    MDB_val key, val;
+    MDB_cursor *cur;
+    int rc = mdb_cursor_open(b->txn, b->st->dbi[SB_DBI_LIVE], &cur);
+
+    *n = 0;
+    if (rc != 0)
+        return sb_store_fail(b->st, rc, "listing running executions", err);
+    if (sb_uuid_parse(after->id, strlen(after->id), id) && sb_exec_key(&from, after->tenant, id)) {
+        key = sb_skey_val(&from);
+        rc = mdb_cursor_get(cur, &key, &val, MDB_SET_RANGE);
+        if (rc == 0 && key.mv_size == from.len && memcmp(key.mv_data, from.data, from.len) == 0)
+            rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+    } else {
+        rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST);
+    }
+    for (unsigned i = 0; rc == 0 && i < max; i++) {
+        if (!look_at_live(&key, &val, before_ms, after, out, n))
+            rc = MDB_CORRUPTED;
+        else
+            rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
+    }
+    mdb_cursor_close(cur);
+    if (rc == MDB_NOTFOUND)
+        *after = (sb_live_t){"", ""};
+    return rc == 0 || rc == MDB_NOTFOUND
+               ? SB_OK
+               : sb_store_fail(b->st, rc, "listing running executions", err);
 }
 
 sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err)

@@ -15,6 +15,7 @@
  *   store_lists.c       their indexes and lists
  *   store_retention.c   their removal
  *   store_idempotency.c idempotency keys
+ *   store_graves.c      what is remembered of deleted executions
  *
  * Key bytes: fields in a fixed order, a NUL between two (no field can hold one),
  * numbers big-endian; all bounded below LMDB's 511.
@@ -45,8 +46,13 @@
  *               (since schema 2)            is of a program that knew fewer
  *   keyused     id of a key (since 2)       u64: ms since 1970
  *   files       tenant, 16 bytes of id      digest, id of the first version, version, created,
- * name, (since 3)                   media type, size, JSON fileversions  tenant, id of the first 16
- * bytes of id version, version (u64)
+ *               (since 3)                   name, media type, size, JSON
+ *   fileversions tenant, id of the first    16 bytes of id
+ *               version, version (u64)
+ *   graves      tenant, 16 bytes of id of   u64: when it was deleted
+ *               an execution (since 4)
+ *   gravetimes  that time, then the key of  nothing
+ *               graves (since 4)
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -79,6 +85,8 @@ enum {
     SB_DBI_IDEMTIMES,
     SB_DBI_FILES, /* since schema 3 */
     SB_DBI_FILEVERSIONS,
+    SB_DBI_GRAVES, /* since schema 4 */
+    SB_DBI_GRAVETIMES,
     SB_DBI_COUNT,
 };
 
@@ -257,6 +265,13 @@ void sb_exec_element(sb_str_t json, sb_buf_t *out);
 sb_str_t sb_exec_member(sb_str_t json, const char *name);
 /* Indexes all records anew; 0 or an LMDB error. */
 int sb_exec_reindex(sb_store_t *st, MDB_txn *txn);
+/* ---- store_graves.c ---- */
+
+/* Was the execution of that key deleted a short time ago?  SB_ENOTFOUND, which leaves err alone. */
+sb_code_t sb_grave_find(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_err_t *err);
+/* It is being deleted. */
+sb_code_t sb_grave_dig(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_err_t *err);
+
 /* ---- store_tenants.c ---- */
 
 /* Makes the tenant's record unless it is there. */

@@ -55,6 +55,8 @@ sb_code_t sb_batch_execution_delete(sb_batch_t *b, const char *tenant, const cha
     if (code != SB_OK)
         return code;
     code = remove_exec(b, txn, &key, &n, err);
+    if (code == SB_OK)
+        code = sb_grave_dig(b, txn, &key, err);
     code = sb_batch_op_end(b, txn, code, err);
     if (code == SB_OK && files != NULL)
         *files = n;

@@ -77,6 +77,7 @@ typedef struct {
     ngx_thread_pool_t            *work_pool;
     ngx_int_t                     request_id;  /* index of $request_id */
     ngx_array_t                   artifacts;   /* of ngx_str_t, all folders */
+    ngx_array_t                   helpers;     /* of upstreams, all of them */
     time_t                        keep_age;    /* of executions; 0: any */
     ngx_int_t                     keep_count;  /* of a tenant; 0: any */
     time_t                        keep_keys;   /* idempotency keys */

@@ -71,6 +71,13 @@ void ngx_http_skillbox_retention_init(ngx_cycle_t *cycle,
 void ngx_http_skillbox_retention_exit(void);
 
 
+/* ngx_http_skillbox_reconcile.c */
+
+/* the worker's; before the store's, as its first step comes by a timer */
+void ngx_http_skillbox_reconcile_init(ngx_cycle_t *cycle,
+    ngx_http_skillbox_main_conf_t *smcf);
+
+
 /* ngx_http_skillbox_executions.c */
 
 /* e points into the store's memory: it is valid until the store's next use */

@@ -134,8 +134,10 @@ ngx_http_skillbox_set_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_skillbox_loc_conf_t *slcf = conf;
 
-    ngx_url_t   u;
-    ngx_str_t  *value;
+    ngx_url_t                        u;
+    ngx_str_t                       *value;
+    ngx_http_upstream_srv_conf_t   **helper;
+    ngx_http_skillbox_main_conf_t   *smcf;
 
     if (slcf->upstream.upstream) {
         return "is duplicate";
@@ -156,6 +158,17 @@ ngx_http_skillbox_set_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (slcf->upstream.upstream == NULL) {
         return NGX_CONF_ERROR;
     }
+
+    /* for the look for lost executions, which belong to no location */
+
+    smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_skillbox_module);
+
+    helper = ngx_array_push(&smcf->helpers);
+    if (helper == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *helper = slcf->upstream.upstream;
 
     return NGX_CONF_OK;
 }

@@ -414,6 +414,13 @@ ngx_http_skillbox_create_main_conf(ngx_conf_t *cf)
     smcf->keep_count = NGX_CONF_UNSET;
     smcf->keep_keys = NGX_CONF_UNSET;
 
+    if (ngx_array_init(&smcf->helpers, cf->pool, 1,
+                       sizeof(ngx_http_upstream_srv_conf_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
     if (ngx_array_init(&smcf->artifacts, cf->pool, 1, sizeof(ngx_str_t))
         != NGX_OK)
     {
@@ -809,6 +816,7 @@ ngx_http_skillbox_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_skillbox_retention_init(cycle, smcf);
+    ngx_http_skillbox_reconcile_init(cycle, smcf);
     ngx_http_skillbox_zone_init(cycle, smcf);
 
     return ngx_http_skillbox_store_init(cycle, smcf);

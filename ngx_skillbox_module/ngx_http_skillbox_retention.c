@@ -354,6 +354,11 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
                                           NGX_HTTP_SKILLBOX_STEP_KEYS, err);
     }
 
+    if (code == SB_OK) {
+        code = sb_batch_grave_sweep(batch, now - SB_GRAVE_AGE_MS,
+                                    NGX_HTTP_SKILLBOX_STEP_KEYS, err);
+    }
+
     if (code != SB_OK) {
         return code;
     }

@@ -521,9 +521,12 @@ ngx_http_skillbox_work_post(ngx_http_skillbox_work_t *work,
         return NGX_ERROR;
     }
 
-    ctx->work = work;
     ngx_http_skillbox_hold();
-    ngx_http_skillbox_wait(r);
+
+    if (r) {
+        ctx->work = work;
+        ngx_http_skillbox_wait(r);
+    }
 
     return NGX_OK;
 }

@@ -45,15 +45,16 @@ enum {
     P_SCAN,
     P_TENANT_RUNNING,
     P_TENANT_WAITING,
+    P_EXECUTIONS,
     P_COUNT
 };
 
 static const char *const names[P_COUNT] = {
-    SB_P_OP,      SB_P_REQUEST_ID,     SB_P_TENANT,        SB_P_EXECUTION,    SB_P_SKILL,
-    SB_P_VERSION, SB_P_DIGEST,         SB_P_LANG,          SB_P_IMAGE,        SB_P_MODE,
-    SB_P_TARGET,  SB_P_TIMEOUT_MS,     SB_P_MEMORY,        SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
-    SB_P_CREATED, SB_P_OFFSET,         SB_P_FOLLOW,        SB_P_CONTENT_TYPE, SB_P_CHECK,
-    SB_P_SCAN,    SB_P_TENANT_RUNNING, SB_P_TENANT_WAITING};
+    SB_P_OP,      SB_P_REQUEST_ID,     SB_P_TENANT,         SB_P_EXECUTION,    SB_P_SKILL,
+    SB_P_VERSION, SB_P_DIGEST,         SB_P_LANG,           SB_P_IMAGE,        SB_P_MODE,
+    SB_P_TARGET,  SB_P_TIMEOUT_MS,     SB_P_MEMORY,         SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
+    SB_P_CREATED, SB_P_OFFSET,         SB_P_FOLLOW,         SB_P_CONTENT_TYPE, SB_P_CHECK,
+    SB_P_SCAN,    SB_P_TENANT_RUNNING, SB_P_TENANT_WAITING, SB_P_EXECUTIONS};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -293,11 +294,27 @@ static sb_code_t take_files(const value_t *values, request_t *r, sb_err_t *err)
     return SB_OK;
 }
 
+static sb_code_t take_known(const value_t *v, request_t *r, sb_err_t *err)
+{
+    size_t n = (v->len + 1) / (SB_UUID_LEN + 1);
+
+    if (n == 0 || n > SB_KNOWN_MAX || n * (SB_UUID_LEN + 1) != v->len + 1)
+        return bad(err, P_EXECUTIONS, v);
+    for (size_t i = 0; i < n; i++) {
+        const char *id = v->data + i * (SB_UUID_LEN + 1);
+        if (!sb_uuid_parse(id, SB_UUID_LEN, NULL) || (i + 1 < n && id[SB_UUID_LEN] != ','))
+            return bad(err, P_EXECUTIONS, v);
+    }
+    r->executions = v->data;
+    r->nexecutions = n;
+    return SB_OK;
+}
+
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err)
 {
     static const char *const ops[] = {SB_OP_RUN,    SB_OP_INTAKE, SB_OP_STATUS, SB_OP_SUBMIT,
-                                      SB_OP_CANCEL, SB_OP_ATTACH, SB_OP_FILES};
+                                      SB_OP_CANCEL, SB_OP_ATTACH, SB_OP_FILES,  SB_OP_KNOWN};
     value_t values[P_COUNT];
 
     memset(r, 0, sizeof *r);
@@ -307,7 +324,7 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
     if (rc != SB_OK)
         return rc;
 
-    int op = word(&values[P_OP], ops, 7);
+    int op = word(&values[P_OP], ops, sizeof ops / sizeof *ops);
     if (op < 0)
         return bad(err, P_OP, &values[P_OP]);
     r->op = (request_op_t)op;
@@ -324,6 +341,8 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
         rc = take_attach(values, r, err);
     if (rc == SB_OK && r->op == OP_INTAKE)
         rc = take_intake(values, r, err);
+    if (rc == SB_OK && r->op == OP_KNOWN)
+        rc = take_known(&values[P_EXECUTIONS], r, err);
     if (rc == SB_OK && r->op == OP_FILES)
         rc = take_files(values, r, err);
     return rc;

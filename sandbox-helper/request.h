@@ -24,7 +24,8 @@ typedef enum {
     OP_SUBMIT,
     OP_CANCEL,
     OP_ATTACH,
-    OP_FILES
+    OP_FILES,
+    OP_KNOWN
 } request_op_t;
 
 typedef struct {
@@ -47,6 +48,8 @@ typedef struct {
     int64_t tenant_running; /* the tenant's runs at a time; 0: no limit */
     int64_t tenant_waiting; /* the tenant's runs that wait beside them; -1: no limit */
     char content_type[256];
+    const char *executions; /* known: in the PARAMS, ids of SB_UUID_LEN, a byte between two */
+    size_t nexecutions;
     bool check;           /* intake: examine only */
     enum stage_scan scan; /* intake */
 } request_t;
@@ -55,6 +58,7 @@ typedef struct {
  * Parses and checks complete PARAMS content.  SB_EINVAL names the parameter.
  * Limits above the runtime's maxima are lowered to them: a manifest was clamped
  * when it was uploaded, but the operator may have changed his mind since.
+ * r->executions points into params.
  */
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err);

@@ -101,6 +101,31 @@ static void answer_status(helper_t *h, connection_t *conn)
     sb_buf_free(&body);
 }
 
+static void answer_known(helper_t *h, connection_t *conn, const request_t *request)
+{
+    sb_buf_t body = SB_BUF_INIT((SB_UUID_LEN + 3) * SB_KNOWN_MAX + 64);
+    bool first = true;
+
+    sb_buf_str(&body, "{\"unknown\":[");
+    for (size_t i = 0; i < request->nexecutions; i++) {
+        char id[SB_UUID_LEN + 1];
+        unsigned char binary[16];
+
+        sb_uuid_parse(request->executions + i * (SB_UUID_LEN + 1), SB_UUID_LEN, binary);
+        sb_uuid_format(binary, id);
+        if (job_find(h, id) != NULL || deliver_has(&h->deliver, id))
+            continue;
+        sb_buf_fmt(&body, "%s\"%s\"", first ? "" : ",", id);
+        first = false;
+    }
+    sb_buf_str(&body, "]}");
+    if (sb_buf_ok(&body))
+        connection_answer(conn, 200, "", body.data, body.len);
+    else
+        connection_refuse(conn, 500, "internal_error", "out of memory");
+    sb_buf_free(&body);
+}
+
 static void on_params(void *ctx, connection_t *conn, const char *data, size_t len)
 {
     helper_t *h = ((server_t *)ctx)->helper;
@@ -128,6 +153,9 @@ static void on_params(void *ctx, connection_t *conn, const char *data, size_t le
     case OP_INTAKE:
     case OP_FILES:
         intake_accept(h, conn, &request);
+        break;
+    case OP_KNOWN:
+        answer_known(h, conn, &request);
         break;
     case OP_STATUS:
         answer_status(h, conn);

@@ -399,3 +399,19 @@ def test_followers_take_no_place_of_runs(make_helper):
         gw.wait(execution)
         assert h.run("echo ok", "bash").log == b"ok\n"
         h.idle()
+
+
+def test_the_helper_says_which_executions_it_does_not_know(make_helper):
+    h = make_helper(concurrency=1)
+    with h.gateway(answer=lambda completion: 503) as gw:
+        done = h.submitted("true")
+        gw.wait(done)  # it is refused: the helper still has it
+        runs = h.submitted(SLEEP)
+        h.running(runs)
+        waits, others = h.submitted("true"), [new_id(), new_id()]
+        asked = [others[0], done, runs.upper(), waits, others[1]]
+        answer = fcgi_call.call(h.socket, {"SKILLBOX_OP": "known", "SKILLBOX_EXECUTIONS": ",".join(asked)})
+    assert (answer.status, answer.json) == (200, {"unknown": others})
+    for bad in ("", "x", done + ",", done + " " + runs, done[:-1], ",".join([done] * 201)):
+        answer = fcgi_call.call(h.socket, {"SKILLBOX_OP": "known", "SKILLBOX_EXECUTIONS": bad})
+        assert answer.status == 400 and "SKILLBOX_EXECUTIONS" in answer.json["message"], bad

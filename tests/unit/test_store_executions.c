@@ -383,6 +383,126 @@ static void damaged_records_are_errors(void **state)
     check_consistency(f->st);
 }
 
+/* ---- after their deletion ---- */
+
+static sb_code_t report(fixture_t *f, const char *tenant, const char *id, bool running)
+{
+    sb_execution_begin_t e = {tenant, id, "s", "1.0.0", NOW, SB_OWNER_HELPER, !running};
+    sb_batch_t *b;
+    sb_code_t code;
+
+    assert_int_equal(sb_batch_begin(f->st, &b, NULL), SB_OK);
+    code =
+        running ? sb_batch_execution_running(b, &e, NULL) : sb_batch_execution_begin(b, &e, NULL);
+    assert_int_equal(sb_batch_commit(b, NULL), SB_OK);
+    return code;
+}
+
+static bool there(fixture_t *f, const char *tenant, const char *id)
+{
+    sb_execution_t e;
+
+    return sb_store_execution_get(f->st, tenant, id, &e, NULL) == SB_OK;
+}
+
+static void delete_it(fixture_t *f, const char *tenant, const char *id)
+{
+    sb_batch_t *b;
+
+    assert_int_equal(sb_batch_begin(f->st, &b, NULL), SB_OK);
+    assert_int_equal(sb_batch_execution_delete(b, tenant, id, NULL, NULL), SB_OK);
+    assert_int_equal(sb_batch_commit(b, NULL), SB_OK);
+}
+
+static void sweep_graves(fixture_t *f, int64_t before_ms)
+{
+    sb_batch_t *b;
+
+    assert_int_equal(sb_batch_begin(f->st, &b, NULL), SB_OK);
+    assert_int_equal(sb_batch_grave_sweep(b, before_ms, 10, NULL), SB_OK);
+    assert_int_equal(sb_batch_commit(b, NULL), SB_OK);
+}
+
+#define OK "{\"status\":\"success\"}"
+
+static void what_was_deleted_is_not_made_again_by_a_late_report(void **state)
+{
+    fixture_t *f = *state;
+    char id[SB_UUID_LEN + 1];
+
+    sb_uuid7(id);
+    assert_int_equal(finish_execution(f, "acme", id, "success", OK, "", 0), SB_OK);
+    delete_it(f, "acme", id);
+    assert_int_equal(finish_execution(f, "acme", id, "success", OK, "", 0), SB_OK);
+    assert_int_equal(report(f, "acme", id, true), SB_OK);
+    assert_int_equal(report(f, "acme", id, false), SB_OK);
+    assert_false(there(f, "acme", id));
+    store_reopen(f);
+    assert_int_equal(finish_execution(f, "acme", id, "success", OK, "", 0), SB_OK);
+    assert_false(there(f, "acme", id));
+    assert_int_equal(finish_execution(f, "other", id, "success", OK, "", 0), SB_OK);
+    assert_true(there(f, "other", id));
+    check_consistency(f->st);
+}
+
+static void a_deletion_is_forgotten_after_its_time(void **state)
+{
+    fixture_t *f = *state;
+    char id[SB_UUID_LEN + 1];
+
+    sb_uuid7(id);
+    assert_int_equal(finish_execution(f, "acme", id, "success", OK, "", 0), SB_OK);
+    delete_it(f, "acme", id);
+    sweep_graves(f, sb_time_now_ms() - 60000);
+    assert_int_equal(finish_execution(f, "acme", id, "success", OK, "", 0), SB_OK);
+    assert_false(there(f, "acme", id));
+    sweep_graves(f, sb_time_now_ms() + 1);
+    assert_int_equal(finish_execution(f, "acme", id, "success", OK, "", 0), SB_OK);
+    assert_true(there(f, "acme", id));
+}
+
+/* ---- of helpers ---- */
+
+static unsigned unended(fixture_t *f, int64_t before_ms, sb_live_t *after, sb_live_t *out,
+                        unsigned max)
+{
+    sb_batch_t *b;
+    unsigned n = 99;
+
+    assert_int_equal(sb_batch_begin(f->st, &b, NULL), SB_OK);
+    assert_int_equal(sb_batch_execution_unended(b, before_ms, after, out, max, &n, NULL), SB_OK);
+    sb_batch_abort(b);
+    return n;
+}
+
+static void the_living_of_helpers_are_listed_in_pieces(void **state)
+{
+    fixture_t *f = *state;
+    char ids[5][SB_UUID_LEN + 1];
+    int64_t later = sb_time_now_ms() + 1000;
+    sb_live_t after = {"", ""}, out[8];
+
+    assert_int_equal(unended(f, later, &after, out, 8), 0);
+    for (int i = 0; i < 5; i++) {
+        sb_uuid7(ids[i]);
+        if (i == 2) /* a worker's */
+            assert_int_equal(begin_execution(f, "acme", ids[i], getpid(), NOW), SB_OK);
+        else
+            assert_int_equal(report(f, i < 3 ? "acme" : "zeta", ids[i], i % 2 == 0), SB_OK);
+    }
+    assert_int_equal(unended(f, later, &after, out, 2), 2);
+    assert_string_equal(out[0].id, ids[0]);
+    assert_string_equal(out[1].id, ids[1]);
+    assert_string_equal(after.id, ids[1]);
+    assert_int_equal(unended(f, later, &after, out, 2), 1);
+    assert_string_equal(out[0].tenant, "zeta");
+    assert_string_equal(out[0].id, ids[3]);
+    assert_int_equal(unended(f, later, &after, out, 2), 1);
+    assert_string_equal(out[0].id, ids[4]);
+    assert_string_equal(after.id, "");
+    assert_int_equal(unended(f, later - 3600000, &after, out, 8), 0); /* they are too young */
+}
+
 int main(void)
 {
 #define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, store_setup, store_teardown)
@@ -397,6 +517,9 @@ int main(void)
         WITH_STORE(an_earlier_life_of_this_process_id_is_marked),
         WITH_STORE(a_process_id_given_to_another_process_is_no_owner),
         WITH_STORE(damaged_records_are_errors),
+        WITH_STORE(what_was_deleted_is_not_made_again_by_a_late_report),
+        WITH_STORE(a_deletion_is_forgotten_after_its_time),
+        WITH_STORE(the_living_of_helpers_are_listed_in_pieces),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
