@@ -34,7 +34,11 @@ static ngx_int_t ngx_http_skillbox_error_headers(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 static const char *ngx_http_skillbox_slug(ngx_uint_t status);
 static const char *ngx_http_skillbox_message(ngx_uint_t status);
+static ngx_uint_t ngx_http_skillbox_has_request_id(ngx_http_request_t *r);
 static ngx_int_t ngx_http_skillbox_add_request_id(ngx_http_request_t *r);
+
+
+static const char  ngx_http_skillbox_x_request_id[] = "X-Request-ID";
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
@@ -762,10 +766,40 @@ ngx_http_skillbox_message(ngx_uint_t status)
 }
 
 
+static ngx_uint_t
+ngx_http_skillbox_has_request_id(ngx_http_request_t *r)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    for (part = &r->headers_out.headers.part; part; part = part->next) {
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].hash
+                && h[i].key.data == (u_char *) ngx_http_skillbox_x_request_id)
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 static ngx_int_t
 ngx_http_skillbox_add_request_id(ngx_http_request_t *r)
 {
     ngx_str_t  id;
+
+    /* a range that is not there ends the first attempt to send the headers */
+
+    if (r->err_status && ngx_http_skillbox_has_request_id(r)) {
+        return NGX_OK;
+    }
 
     ngx_http_skillbox_request_id(r, &id);
 
@@ -773,5 +807,6 @@ ngx_http_skillbox_add_request_id(ngx_http_request_t *r)
         return NGX_OK;
     }
 
-    return ngx_http_skillbox_add_header(r, "X-Request-ID", &id);
+    return ngx_http_skillbox_add_header(r, ngx_http_skillbox_x_request_id,
+                                        &id);
 }
