@@ -437,6 +437,23 @@ static int64_t count_files(const char *store, const char *name)
     return n;
 }
 
+/* What tenants keep, from the records themselves. */
+static sb_code_t recount(sb_store_t *store, sb_err_t *err)
+{
+    sb_batch_t *batch;
+    sb_code_t code = sb_batch_begin(store, &batch, err);
+
+    if (code != SB_OK) {
+        return code;
+    }
+    code = sb_batch_usage_recount(batch, err);
+    if (code != SB_OK) {
+        sb_batch_abort(batch);
+        return code;
+    }
+    return sb_batch_commit(batch, err);
+}
+
 static int run_gc(const sb_args_t *args)
 {
     char path[SB_STATE_PATH_MAX];
@@ -455,7 +472,8 @@ static int run_gc(const sb_args_t *args)
     sb_store_check_readers(store);
     int64_t packages = count_files(path, "packages");
     int64_t removed = before - packages - count_files(path, "tmp");
-    rc = sb_store_usage(store, &usage, &err) == SB_OK ? EXIT_OK : fail(&err);
+    rc = recount(store, &err) == SB_OK && sb_store_usage(store, &usage, &err) == SB_OK ? EXIT_OK
+                                                                                       : fail(&err);
     sb_store_close(store);
     if (rc != EXIT_OK) {
         return rc;

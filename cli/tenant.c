@@ -88,14 +88,19 @@ static bool describe(const sb_args_t *args, int64_t absent, sb_tenant_t *t)
 static json_t *to_json(const sb_tenant_t *t)
 {
     char created[SB_TIME_LEN + 1];
-    json_t *limits = json_object();
+    json_t *limits = json_object(), *use = json_object();
 
     sb_time_format(t->created_ms, created);
     for (size_t i = 0; i < SB_LIMIT_COUNT; i++) {
         json_object_set_new(limits, sb_limit_name((sb_limit_t)i),
                             t->limit[i] == SB_UNLIMITED ? json_null() : json_integer(t->limit[i]));
     }
-    return json_pack("{s:s, s:s, s:o}", "id", t->id, "created_at", created, "limits", limits);
+    json_object_set_new(use, "disk_bytes", json_integer(sb_use_total(t->use)));
+    for (size_t i = 0; i < SB_USE_COUNT; i++) {
+        json_object_set_new(use, sb_use_name((sb_use_t)i), json_integer(t->use[i]));
+    }
+    return json_pack("{s:s, s:s, s:o, s:o}", "id", t->id, "created_at", created, "limits", limits,
+                     "usage", use);
 }
 
 static void print_tenant(const sb_tenant_t *t)
@@ -209,16 +214,26 @@ static sb_code_t add_tenant(void *ctx, const sb_tenant_t *t, sb_err_t *err)
                : sb_err_set(err, SB_EINTERNAL, "out of memory");
 }
 
+#define TABLE_COLUMNS 9
+
+static void print_use(sb_table_t *table, const json_t *value)
+{
+    char text[32];
+
+    sb_bytes_format(json_integer_value(value), text);
+    sb_table_cell(table, text);
+}
+
 static bool print_table(const json_t *tenants)
 {
-    static const char *const titles[] = {"ID",      "CREATED", "RUNS",      "QUEUED",
-                                         "PER MIN", "PACKAGE", "ARTIFACTS", "DISK"};
+    static const char *const titles[] = {"ID",      "CREATED",   "RUNS", "QUEUED", "PER MIN",
+                                         "PACKAGE", "ARTIFACTS", "DISK", "KEEPS"};
     const json_t *t;
     sb_table_t table;
     size_t i;
 
-    sb_table_init(&table, 8);
-    for (size_t c = 0; c < 8; c++) {
+    sb_table_init(&table, TABLE_COLUMNS);
+    for (size_t c = 0; c < TABLE_COLUMNS; c++) {
         sb_table_cell(&table, titles[c]);
     }
     json_array_foreach(tenants, i, t)
@@ -234,6 +249,7 @@ static bool print_table(const json_t *tenants)
             snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(value));
             sb_table_cell(&table, json_is_integer(value) ? text : NULL);
         }
+        print_use(&table, json_object_get(json_object_get(t, "usage"), "disk_bytes"));
     }
     return sb_table_print(&table, stdout);
 }
@@ -268,8 +284,10 @@ static int run_list(const sb_args_t *args)
 const sb_command_t cmd_tenant_list = {
     .name = "tenant list",
     .operands = "",
-    .summary = "list the tenants and their limits",
-    .details = "Lists all tenants, read from the store's folder.  - means: no limit.",
+    .summary = "list the tenants, their limits and what they keep",
+    .details =
+        "Lists all tenants, read from the store's folder.  - means: no limit.  KEEPS is what\n"
+        "counts for the limit DISK.",
     .options = list_options,
     .examples = "skillbox tenant list\n"
                 "skillbox tenant list --output json",
@@ -314,8 +332,9 @@ const sb_command_t cmd_tenant_delete = {
     .name = "tenant delete",
     .operands = "<id>",
     .summary = "delete an empty tenant and revoke its keys",
-    .details = "Deletes a tenant that has neither skills nor executions (delete those first), and\n"
-               "revokes its keys, at once.",
+    .details =
+        "Deletes a tenant that has neither skills, executions nor files (delete those first),\n"
+        "and revokes its keys, at once.",
     .options = delete_options,
     .examples = "skillbox tenant delete acme",
     .min_operands = 1,

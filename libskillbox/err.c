@@ -40,6 +40,8 @@ static const code_info_t code_table[] = {
     {SB_ETIMEOUT, 504, "timeout"},
     {SB_EGATEWAY, 502, "bad_gateway"},
     {SB_ENOSPACE, 503, "overloaded"},
+    {SB_EREADONLY, 503, "overloaded"},
+    {SB_EQUOTA, 507, "quota_exceeded"},
     {SB_ESYSTEM, 500, "internal_error"},
     {SB_EINTERNAL, 500, "internal_error"},
 };
@@ -62,6 +64,7 @@ static const struct {
     {502, "bad_gateway"},
     {503, "overloaded"},
     {504, "timeout"},
+    {507, "quota_exceeded"},
 };
 
 /*
@@ -130,7 +133,7 @@ sb_code_t sb_err_at(sb_err_t *err, sb_code_t code, int line, const char *fmt, ..
 sb_code_t sb_err_errno(sb_err_t *err, int errnum, const char *fmt, ...)
 {
     bool no_room = errnum == ENOSPC || errnum == EDQUOT || errnum == ETOOMANYREFS;
-    sb_code_t code = no_room ? SB_ENOSPACE : SB_ESYSTEM;
+    sb_code_t code = no_room ? SB_ENOSPACE : errnum == EROFS ? SB_EREADONLY : SB_ESYSTEM;
     char text[sizeof(err->message)];
     char full[sizeof(err->message)];
     const char *why = strerrordesc_np(errnum); /* static text, no locale: unlike strerror() */

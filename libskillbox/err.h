@@ -27,6 +27,8 @@ typedef enum {
     SB_ETIMEOUT,   /* took too long: 504 timeout */
     SB_EGATEWAY,   /* the peer broke the protocol: 502 bad_gateway */
     SB_ENOSPACE,   /* disk, map or a count of the kernel's full: 503 overloaded, logged as such */
+    SB_EREADONLY,  /* what is to be written to can only be read: 503 overloaded, logged as such */
+    SB_EQUOTA,     /* a tenant's limit on what it keeps: 507 quota_exceeded */
     SB_ESYSTEM,    /* a system call failed: 500 internal_error */
     SB_EINTERNAL,  /* a promise of ours was broken: 500 internal_error */
 } sb_code_t;
@@ -46,7 +48,8 @@ sb_code_t sb_err_set(sb_err_t *err, sb_code_t code, const char *fmt, ...)
 sb_code_t sb_err_at(sb_err_t *err, sb_code_t code, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* SB_ESYSTEM (SB_ENOSPACE for ENOSPC, EDQUOT and ETOOMANYREFS) and ": <strerror>" behind the text.
+/* SB_ESYSTEM (SB_ENOSPACE for ENOSPC, EDQUOT and ETOOMANYREFS, SB_EREADONLY for EROFS) and ":
+ * <strerror>" behind the text.
  */
 sb_code_t sb_err_errno(sb_err_t *err, int errnum, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

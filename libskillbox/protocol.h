@@ -93,6 +93,9 @@
  * many already; those above its running ones wait. */
 #define SB_P_TENANT_RUNNING "SKILLBOX_TENANT_RUNNING"
 #define SB_P_TENANT_WAITING "SKILLBOX_TENANT_WAITING"
+/* run, submit: bytes of all its files together; those above are left out.  Absent: any that the
+ * helper packs. */
+#define SB_P_ARTIFACT_BYTES "SKILLBOX_ARTIFACT_BYTES"
 
 #define SB_OP_RUN    "run"
 #define SB_OP_INTAKE "intake"

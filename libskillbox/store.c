@@ -42,6 +42,7 @@ static const char *const dbi_names[SB_DBI_COUNT] = {
     [SB_DBI_IDEMPOTENCY] = "idem",  [SB_DBI_IDEMTIMES] = "idemtimes",
     [SB_DBI_FILES] = "files",       [SB_DBI_FILEVERSIONS] = "fileversions",
     [SB_DBI_GRAVES] = "graves",     [SB_DBI_GRAVETIMES] = "gravetimes",
+    [SB_DBI_USAGE] = "usage",       [SB_DBI_ARCHIVES] = "archives",
 };
 
 /*
@@ -257,8 +258,10 @@ static bool is_open_here(const sb_store_t *st)
     return false;
 }
 
+/* SB_EREADONLY: the file system does not let us write. */
 static sb_code_t open_env(sb_store_t *st, size_t size, bool fresh, sb_err_t *err)
 {
+    const unsigned flags = MDB_NOTLS | (st->read_only ? MDB_RDONLY : 0);
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     int rc = mdb_env_create(&st->env);
 
@@ -270,9 +273,11 @@ static sb_code_t open_env(sb_store_t *st, size_t size, bool fresh, sb_err_t *err
     if (rc == 0 && fresh) /* else the size that is written in the file counts */
         rc = mdb_env_set_mapsize(st->env, (size + page - 1) / page * page);
     if (rc == 0)
-        rc = mdb_env_open(st->env, st->path, MDB_NOTLS, 0600);
+        rc = mdb_env_open(st->env, st->path, flags, 0600);
     if (rc != 0) {
         sb_store_fail(st, rc, "opening the environment", err);
+        if (rc == EROFS)
+            return SB_EREADONLY;
         return rc == ENOENT ? SB_ENOTFOUND : SB_ESYSTEM;
     }
     return SB_OK;
@@ -385,17 +390,26 @@ static sb_code_t open_locked(sb_store_t *st, size_t size, bool create, sb_err_t 
     if (is_open_here(st))
         return sb_err_set(err, SB_EINTERNAL, "the store at %s is open in this process", st->path);
     rc = open_env(st, size, fresh, err);
+    if (rc == SB_EREADONLY && !fresh) {
+        mdb_env_close(st->env);
+        st->env = NULL;
+        st->read_only = true;
+        rc = open_env(st, size, fresh, err);
+    }
     if (rc != SB_OK)
         return rc;
     mdb_reader_check(st->env, NULL);
     rc = load_schema(st, err);
     if (rc == SB_ENOTFOUND)
         rc = create ? make_schema(st, err) : no_store(st, err);
+    else if (rc == SB_ENOTAVAIL && st->read_only)
+        rc = sb_err_set(err, SB_EREADONLY,
+                        "the store at %s is of an older schema, and can't be written", st->path);
     else if (rc == SB_ENOTAVAIL)
         rc = sb_store_upgrade(st, err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && !st->read_only)
         rc = sb_packages_prepare(st->path, err);
-    if (rc == SB_OK)
+    if (rc == SB_OK && !st->read_only)
         rc = sb_packages_sweep(st, err);
     if (rc == SB_OK)
         rc = open_read_txn(st, err);
@@ -547,6 +561,8 @@ sb_code_t sb_batch_begin(sb_store_t *st, sb_batch_t **out, sb_err_t *err)
     if (st->pid != getpid())
         return sb_err_set(err, SB_EINTERNAL,
                           "store: used in a child of the process that opened it");
+    if (st->read_only)
+        return sb_err_set(err, SB_EREADONLY, "store: %s can only be read", st->path);
     if (atomic_exchange(&st->in_batch, true)) /* LMDB would wait for itself */
         return sb_err_set(err, SB_EINTERNAL, "store: a batch is open already");
     b = calloc(1, sizeof(*b));

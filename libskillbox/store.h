@@ -33,7 +33,7 @@
 #include "limits.h"
 #include "uuid7.h"
 
-#define SB_STORE_SCHEMA     4
+#define SB_STORE_SCHEMA     5
 #define SB_STORE_SIZE       (8 * SB_GIB)
 #define SB_STORE_MAXREADERS 1024
 
@@ -50,6 +50,8 @@ typedef struct {
  * A store of an older schema is brought to this one in one transaction: wholly, or left as it is.
  * SB_ENOTFOUND: no store there; SB_ECONFLICT: written by a newer schema (nothing
  * is touched); SB_EINTERNAL: open in this process already, or damaged; SB_ESYSTEM otherwise.
+ * On a file system that can only be read a store of this schema is opened for reading: batches are
+ * SB_EREADONLY then, until it is opened anew.
  * Clears stale readers and what a crash left in packages/ and tmp/ (takes the writer's lock for
  * it).
  */
@@ -112,10 +114,25 @@ typedef enum {
 /* As the API calls it: "concurrent_runs", ...; a static string. */
 const char *sb_limit_name(sb_limit_t limit);
 
+/* What a tenant keeps, in bytes; counted as store_usage.c says. */
+typedef enum {
+    SB_USE_PACKAGES,  /* of its skill versions */
+    SB_USE_FILES,     /* kept between runs, all versions */
+    SB_USE_RECORDS,   /* of its executions: results and logs */
+    SB_USE_ARTIFACTS, /* their archives */
+    SB_USE_COUNT
+} sb_use_t;
+
+/* As the API calls it: "package_bytes", ...; a static string. */
+const char *sb_use_name(sb_use_t use);
+/* What SB_LIMIT_DISK_BYTES is held against. */
+int64_t sb_use_total(const int64_t use[SB_USE_COUNT]);
+
 typedef struct {
     char id[SB_TENANT_MAX + 1];
     int64_t created_ms;
     int64_t limit[SB_LIMIT_COUNT];
+    int64_t use[SB_USE_COUNT]; /* out; the operations don't look at it */
 } sb_tenant_t;
 
 /* SB_ENOTFOUND. */
@@ -124,6 +141,9 @@ sb_code_t sb_store_tenant_get(sb_store_t *st, const char *id, sb_tenant_t *tenan
  * isn't known. */
 sb_code_t sb_store_tenant_limits(sb_store_t *st, const char *id, int64_t limit[SB_LIMIT_COUNT],
                                  sb_err_t *err);
+/* Would so many bytes more be within the tenant's SB_LIMIT_DISK_BYTES now?  SB_EQUOTA: no, also for
+ * none when it is used up; the message names limit and use.  The batch that writes decides. */
+sb_code_t sb_store_tenant_room(sb_store_t *st, const char *id, int64_t more, sb_err_t *err);
 typedef sb_code_t (*sb_tenant_cb)(void *ctx, const sb_tenant_t *tenant, sb_err_t *err);
 /* By id, inside one read: the callback must not call the store. */
 sb_code_t sb_store_tenant_each(sb_store_t *st, sb_tenant_cb cb, void *ctx, sb_err_t *err);
@@ -287,8 +307,8 @@ sb_code_t sb_batch_tenant_create(sb_batch_t *b, sb_tenant_t *tenant, sb_err_t *e
 #define SB_LIMIT_KEEP (-2)
 sb_code_t sb_batch_tenant_update(sb_batch_t *b, sb_tenant_t *tenant, sb_err_t *err);
 /*
- * Deletes a tenant that has neither skills nor executions (SB_ECONFLICT else: nothing is lost by
- * it), and revokes its keys.  revoked, the number of those, may be NULL.
+ * Deletes a tenant that has neither skills, executions nor files (SB_ECONFLICT else: nothing is
+ * lost by it), and revokes its keys.  revoked, the number of those, may be NULL.
  */
 sb_code_t sb_batch_tenant_delete(sb_batch_t *b, const char *id, int *revoked, sb_err_t *err);
 
@@ -322,7 +342,8 @@ typedef struct {
 /*
  * Stores a skill version by the contract's rules: same digest as the declared
  * version (or as one that was bumped from it) -> created = false; version free ->
- * kept; taken by other content -> next free patch, or SB_ECONFLICT.
+ * kept; taken by other content -> next free patch, or SB_ECONFLICT.  SB_EQUOTA: a new version
+ * would take the tenant above its SB_LIMIT_DISK_BYTES.
  */
 sb_code_t sb_batch_skill_put(sb_batch_t *b, sb_skill_put_t *put, sb_err_t *err);
 
@@ -355,7 +376,8 @@ typedef struct {
 
 #define SB_FILE_DIGEST_MAGIC "skillbox-file-1\n"
 
-/* Stores a file or the next version of one; appends its object to json.  SB_ENOTFOUND: `of`. */
+/* Stores a file or the next version of one; appends its object to json.  SB_ENOTFOUND: `of`.
+ * SB_EQUOTA: the tenant would keep more than its SB_LIMIT_DISK_BYTES. */
 sb_code_t sb_batch_file_put(sb_batch_t *b, sb_file_put_t *put, sb_buf_t *json, sb_err_t *err);
 /* One version; others stay. */
 sb_code_t sb_batch_file_delete(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
@@ -394,11 +416,24 @@ typedef struct {
     const char *logs;
     size_t logs_len;
     uint32_t files;
+    int64_t archive_bytes; /* of the archive that holds them */
     int64_t created_ms;
     int64_t finished_ms;
+    /* out */
+    bool dropped;  /* there are files, but the record is without: see below */
+    char why[256]; /* then, a sentence for sb_result_without_files() */
 } sb_execution_finish_t;
-/* Idempotent by id: finishing a finished one changes nothing and succeeds. */
-sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err);
+/*
+ * Idempotent by id: finishing a finished one changes nothing and succeeds.  A result is always
+ * kept.  An archive that would take the tenant above its SB_LIMIT_DISK_BYTES is not: then the
+ * record is that of sb_result_without_files(), *e.dropped is set, and the archive is the caller's
+ * to remove.
+ */
+sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_err_t *err);
+
+/* Appends the helper's result object without "files_list", and with a warning that says why.  len
+ * is at least 2. */
+void sb_result_without_files(const char *result, size_t len, const char *why, sb_buf_t *out);
 
 /* Running executions whose owner is dead (its id may belong to another process by now), or was this
  * process id in an earlier life (created before started_ms), become failed with error
@@ -452,8 +487,13 @@ sb_code_t sb_batch_execution_retain(sb_batch_t *b, sb_retention_t *r, sb_err_t *
 /* Forgets at most max executions that were deleted before before_ms. */
 sb_code_t sb_batch_grave_sweep(sb_batch_t *b, int64_t before_ms, unsigned max, sb_err_t *err);
 
-/* Has any tenant an execution of that id with an archive?  SB_ENOTFOUND when not. */
-sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, sb_err_t *err);
+/* Has any tenant an execution of that id with an archive?  SB_ENOTFOUND when not.  When it has, and
+ * has ended, its account is told that the archive is of so many bytes. */
+sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, int64_t bytes,
+                                         sb_err_t *err);
+
+/* Counts anew what each tenant keeps.  Holds the writer's lock for a look at every record. */
+sb_code_t sb_batch_usage_recount(sb_batch_t *b, sb_err_t *err);
 
 /*
  * Takes a key for an execution.  SB_ECONFLICT: it was taken since it was looked for (*taken says

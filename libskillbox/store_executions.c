@@ -30,6 +30,7 @@
 #define LIVE_KEY_MAX  (SB_TENANT_MAX + 1 + 16)
 #define SWEEP_MAX     10000 /* in one operation; the rest waits for the next */
 #define ELEMENT_MAX   (64 * SB_KIB)
+#define WHY_ROOM      2048 /* of a warning, as JSON */
 #define JSON_MAX      (SB_RESULT_MAX + 4096)
 #define LIVE_START(s) ",\"status\":\"" s "\",\"error\":null"
 #define RUNNING_START LIVE_START("running")
@@ -185,13 +186,17 @@ static sb_code_t write_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, c
     sb_num_t nfiles = sb_num(files), created = sb_num((uint64_t)created_ms);
     sb_buf_t element = SB_BUF_INIT(ELEMENT_MAX);
     char old_skill[SB_NAME_MAX + 1] = "";
+    char tenant[SB_TENANT_MAX + 1];
     sb_exec_value_t before = {0}, after = {.status = sb_str_of(status, strlen(status))};
     sb_code_t code = sb_exec_get(b, txn, key, &before, err);
+    const int64_t bytes = sb_exec_bytes(&before);
     bool there = code == SB_OK;
+    const void *id;
 
     if (code != SB_OK && code != SB_ENOTFOUND)
         return code;
-    if (there && !sb_str_copy(before.skill, old_skill, sizeof(old_skill)))
+    if (!sb_exec_split_key(key, tenant, &id) ||
+        (there && !sb_str_copy(before.skill, old_skill, sizeof(old_skill))))
         return sb_store_corrupt("the record of an execution", err);
     if (skill == NULL)
         skill = old_skill; /* a copy: what the transaction writes may move what it has read */
@@ -202,12 +207,16 @@ static sb_code_t write_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, c
     sb_exec_element(json, &element);
     if (!sb_buf_ok(&element))
         sb_buf_clear(&element);
-    sb_str_t parts[EXEC_PARTS] = {after.status,
-                                  sb_num_part(&nfiles),
-                                  sb_num_part(&created),
-                                  sb_str_of(element.data, element.len),
-                                  after.skill,
-                                  json,
+    after.element = sb_str_of(element.data, element.len);
+    after.json = json;
+    after.logs = logs;
+    code = sb_usage_add(b, txn, tenant, SB_USE_RECORDS, sb_exec_bytes(&after) - bytes, err);
+    if (code != SB_OK) {
+        sb_buf_free(&element);
+        return code;
+    }
+    sb_str_t parts[EXEC_PARTS] = {after.status,  sb_num_part(&nfiles), sb_num_part(&created),
+                                  after.element, after.skill,          json,
                                   logs};
     MDB_val k = sb_skey_val(key);
     int rc =
@@ -373,7 +382,53 @@ static sb_code_t put_finished(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
     return code == SB_OK ? unlist(b, txn, key, err) : code;
 }
 
-sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *e, sb_err_t *err)
+/* As put_finished, without the archive that e has. */
+static sb_code_t put_without_files(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
+                                   const char *id, const sb_execution_finish_t *e, sb_err_t *err)
+{
+    sb_buf_t result = SB_BUF_INIT(SB_RESULT_MAX + WHY_ROOM);
+    sb_execution_finish_t less = *e;
+    sb_code_t code;
+
+    sb_result_without_files(e->result, e->result_len, e->why, &result);
+    if (!sb_buf_ok(&result)) {
+        sb_buf_free(&result);
+        return sb_err_errno(err, ENOMEM, "store: finishing an execution");
+    }
+    less.result = result.data;
+    less.result_len = result.len;
+    less.files = 0;
+    code = put_finished(b, txn, key, id, &less, err);
+    sb_buf_free(&result);
+    return code;
+}
+
+/* The record and its archive, when that has room. */
+static sb_code_t put_all(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
+                         sb_execution_finish_t *e, sb_err_t *err)
+{
+    int64_t record = (int64_t)(e->result_len + e->logs_len);
+    sb_err_t room = {0};
+    sb_code_t code;
+
+    if (e->files == 0)
+        return put_finished(b, txn, key, id, e, err);
+    code = sb_usage_room(b, txn, e->tenant, e->archive_bytes + record, &room);
+    if (code == SB_EQUOTA) {
+        e->dropped = true;
+        snprintf(e->why, sizeof(e->why), "the artifacts are left out: %.200s", room.message);
+        return put_without_files(b, txn, key, id, e, err);
+    }
+    if (code != SB_OK) {
+        if (err != NULL)
+            *err = room;
+        return code;
+    }
+    code = sb_usage_archive(b, txn, e->tenant, key, e->archive_bytes, err);
+    return code == SB_OK ? put_finished(b, txn, key, id, e, err) : code;
+}
+
+sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_err_t *err)
 {
     char id[SB_UUID_LEN + 1];
     sb_exec_value_t value = {0};
@@ -387,9 +442,15 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, const sb_execution_finish_t *
         code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
+    e->dropped = false;
+    e->why[0] = '\0';
     code = find_or_grave(b, txn, &key, &value, err);
     if (code == SB_ENOTFOUND || (code == SB_OK && sb_exec_is_live(value.status)))
-        code = put_finished(b, txn, &key, id, e, err);
+        code = put_all(b, txn, &key, id, e, err);
+    else if (code == SB_OK && e->files > 0 && value.files == 0) { /* reported once more */
+        e->dropped = true;
+        snprintf(e->why, sizeof(e->why), "the artifacts are left out: there was no room for them");
+    }
     return sb_batch_op_end(b, txn, code, err);
 }
 

@@ -48,6 +48,16 @@ static bool unpack_file(const MDB_val *val, value_t *v)
     return v->digest.len == SB_DIGEST_LEN && v->root.len == 16;
 }
 
+bool sb_file_size(const MDB_val *val, int64_t *size)
+{
+    value_t v = {0};
+
+    if (!unpack_file(val, &v) || v.size > INT64_MAX)
+        return false;
+    *size = (int64_t)v.size;
+    return true;
+}
+
 static bool file_key(sb_skey_t *key, const char *tenant, const unsigned char id[16])
 {
     return sb_skey(key, tenant, "", NULL, NULL) && sb_skey_add(key, id, 16);
@@ -88,7 +98,7 @@ sb_code_t sb_store_file_get(sb_store_t *st, const char *tenant, const char *id, 
 {
     sb_str_t *const keep[] = {&out->json, &out->digest, &out->name, &out->content_type};
     unsigned char uuid[16];
-    value_t v;
+    value_t v = {0};
     sb_code_t code;
 
     if (!sb_uuid_parse(id, strlen(id), uuid))
@@ -151,7 +161,7 @@ static sb_code_t list_backwards(sb_store_t *st, MDB_cursor *cur, const sb_skey_t
     rc = mdb_cursor_get(cur, &key, &val, rc == 0 ? MDB_PREV : MDB_LAST);
     for (; rc == 0 && given < filter->limit && sb_skey_prefix(&key, prefix);
          rc = mdb_cursor_get(cur, &key, &val, MDB_PREV)) {
-        value_t v;
+        value_t v = {0};
 
         if (!unpack_file(&val, &v))
             return sb_store_corrupt("the record of a file", err);
@@ -201,7 +211,7 @@ static sb_code_t list_versions(sb_store_t *st, const char *tenant, const unsigne
     sb_skey_t prefix, above;
     MDB_val key, val;
     MDB_cursor *cur;
-    value_t v;
+    value_t v = {0};
     sb_code_t code = get_file(st, st->read, tenant, id, &v, err);
     bool first = true;
     int rc;
@@ -299,7 +309,7 @@ static sb_code_t find_lineage(sb_batch_t *b, MDB_txn *txn, const sb_file_put_t *
                               sb_err_t *err)
 {
     unsigned char of[16];
-    value_t v;
+    value_t v = {0};
     sb_code_t code;
 
     l->now_ms = l->created_ms = sb_time_now_ms();
@@ -316,7 +326,9 @@ static sb_code_t find_lineage(sb_batch_t *b, MDB_txn *txn, const sb_file_put_t *
         code = last_version(b, txn, put->tenant, v.root, &l->version, err);
     if (code != SB_OK)
         return code;
-    memcpy(l->root, v.root.data, 16);
+    if (v.root.len != sizeof(l->root))
+        return sb_store_corrupt("the record of a file", err);
+    memcpy(l->root, v.root.data, sizeof(l->root));
     l->created_ms = (int64_t)v.created;
     l->version++;
     return SB_OK;
@@ -401,13 +413,18 @@ static sb_code_t add_file(sb_batch_t *b, MDB_txn *txn, sb_file_put_t *put, sb_bu
         code = sb_err_set(err, SB_EINVAL, "the file's name is not valid");
     if (code != SB_OK)
         return code;
+    code = sb_usage_room(b, txn, put->tenant, put->size, err);
+    if (code != SB_OK)
+        return code;
     sb_uuid7(put->id);
     if (!sb_uuid_parse(put->id, SB_UUID_LEN, id))
         return sb_err_set(err, SB_EINTERNAL, "a new id is none");
     render(put, &l, json);
     if (!sb_buf_ok(json))
         return sb_err_errno(err, ENOMEM, "store: making a file's record");
-    code = sb_package_ref(b, txn, put->digest, put->tmp, "file", err);
+    code = sb_usage_add(b, txn, put->tenant, SB_USE_FILES, put->size, err);
+    if (code == SB_OK)
+        code = sb_package_ref(b, txn, put->digest, put->tmp, "file", err);
     if (code == SB_OK)
         code =
             write_file(b, txn, put, &l, id, sb_str_of(json->data + start, json->len - start), err);
@@ -440,12 +457,14 @@ static sb_code_t remove_file(sb_batch_t *b, MDB_txn *txn, const char *tenant, co
     char digest[SB_DIGEST_LEN + 1];
     sb_skey_t key, version;
     MDB_val k;
-    value_t v;
+    value_t v = {0};
     sb_code_t code = get_file(b->st, txn, tenant, uuid, &v, err);
     int rc = MDB_BAD_VALSIZE;
 
     if (code != SB_OK)
         return code;
+    const int64_t size = (int64_t)v.size;
+
     if (!sb_str_copy(v.digest, digest, sizeof(digest)))
         return sb_store_corrupt("the record of a file", err);
     if (file_key(&key, tenant, uuid) && version_key(&version, tenant, v.root, &v.version)) {
@@ -458,7 +477,9 @@ static sb_code_t remove_file(sb_batch_t *b, MDB_txn *txn, const char *tenant, co
     }
     if (rc != 0)
         return sb_store_fail(b->st, rc, "deleting a file's record", err);
-    code = sb_package_unref(b, txn, digest, err);
+    code = sb_usage_add(b, txn, tenant, SB_USE_FILES, -size, err);
+    if (code == SB_OK)
+        code = sb_package_unref(b, txn, digest, err);
     return code == SB_OK ? log_file(b, txn, "file.delete", tenant, id, digest, err) : code;
 }
 

@@ -5,6 +5,7 @@
  *   store_packages.c    the files in packages/ and tmp/
  *   store_keys.c        API keys
  *   store_tenants.c     tenants and their limits
+ *   store_usage.c       what they keep, in bytes
  *   store_upgrade.c     a store of an older schema becomes one of this
  *   store_backup.c      copies, checks; not in nginx
  *   store_skills.c      skill versions
@@ -53,6 +54,10 @@
  *               an execution (since 4)
  *   gravetimes  that time, then the key of  nothing
  *               graves (since 4)
+ *   usage       tenant (since 5)            SB_USE_COUNT numbers in one part; a shorter one is of a
+ *                                           program that counted less
+ *   archives    tenant, 16 bytes of id      u64: bytes of the execution's archive, as usage has
+ *               (since 5)                   them
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -87,6 +92,8 @@ enum {
     SB_DBI_FILEVERSIONS,
     SB_DBI_GRAVES, /* since schema 4 */
     SB_DBI_GRAVETIMES,
+    SB_DBI_USAGE, /* since schema 5 */
+    SB_DBI_ARCHIVES,
     SB_DBI_COUNT,
 };
 
@@ -104,6 +111,7 @@ struct sb_store_s {
     dev_t dev; /* of data.mdb, for the refusal of a second opening */
     ino_t ino;
     atomic_bool in_batch;
+    bool read_only;          /* its file system is */
     struct sb_store_s *next; /* in the list of open stores */
 };
 
@@ -154,7 +162,8 @@ enum {
     SB_KIND_IDEMPOTENCY,
     SB_KIND_LIMITS,
     SB_KIND_PIN = 20, /* a head that somebody set */
-    SB_KIND_FILE
+    SB_KIND_FILE,
+    SB_KIND_USAGE
 };
 
 /* Numbers as parts and keys: 8 bytes, big-endian. */
@@ -250,6 +259,8 @@ bool sb_exec_key(sb_skey_t *key, const char *tenant, const unsigned char id[16])
 /* SB_ENOTFOUND leaves err alone. */
 sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec_value_t *value,
                       sb_err_t *err);
+/* What it counts for in its tenant's account. */
+int64_t sb_exec_bytes(const sb_exec_value_t *value);
 /* queued or running */
 bool sb_exec_is_live(sb_str_t status);
 
@@ -259,6 +270,8 @@ bool sb_exec_is_live(sb_str_t status);
  */
 sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
                         const sb_exec_value_t *before, const sb_exec_value_t *after, sb_err_t *err);
+/* Tenant and id of a record's key; false when it is none. */
+bool sb_exec_split_key(const sb_skey_t *key, char tenant[SB_TENANT_MAX + 1], const void **id);
 /* The element of the list: the record without its large members, appended. */
 void sb_exec_element(sb_str_t json, sb_buf_t *out);
 /* A member that is a string without escapes; empty when there is none. */
@@ -272,11 +285,41 @@ sb_code_t sb_grave_find(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_er
 /* It is being deleted. */
 sb_code_t sb_grave_dig(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_err_t *err);
 
+/* ---- store_files.c ---- */
+
+/* Of the content; false when the record is damaged. */
+bool sb_file_size(const MDB_val *val, int64_t *size);
+
 /* ---- store_tenants.c ---- */
+
+/* In any transaction; all SB_UNLIMITED for a tenant that has none set. */
+sb_code_t sb_limits_get(sb_store_t *st, MDB_txn *txn, const char *id, int64_t limit[SB_LIMIT_COUNT],
+                        sb_err_t *err);
 
 /* Makes the tenant's record unless it is there. */
 sb_code_t sb_tenant_make(sb_batch_t *b, MDB_txn *txn, const char *tenant, int64_t now,
                          sb_err_t *err);
+
+/* ---- store_usage.c ---- */
+
+/* In any transaction; zeroes for one that keeps nothing. */
+sb_code_t sb_usage_get(sb_store_t *st, MDB_txn *txn, const char *tenant, int64_t use[SB_USE_COUNT],
+                       sb_err_t *err);
+/* The account grows (or, by < 0, shrinks) with the record that txn writes. */
+sb_code_t sb_usage_add(sb_batch_t *b, MDB_txn *txn, const char *tenant, sb_use_t which, int64_t by,
+                       sb_err_t *err);
+/* SB_EQUOTA: so many bytes more are not within the tenant's SB_LIMIT_DISK_BYTES. */
+sb_code_t sb_usage_room(sb_batch_t *b, MDB_txn *txn, const char *tenant, int64_t more,
+                        sb_err_t *err);
+/* The execution's archive is of so many bytes now; 0: there is none. */
+sb_code_t sb_usage_archive(sb_batch_t *b, MDB_txn *txn, const char *tenant, const sb_skey_t *key,
+                           int64_t bytes, sb_err_t *err);
+/* The tenant is deleted. */
+sb_code_t sb_usage_forget(sb_batch_t *b, MDB_txn *txn, const char *tenant, sb_err_t *err);
+/* Of the file in packages/; 0 when it is not there. */
+int64_t sb_package_bytes(sb_store_t *st, const char *digest);
+/* Counts all anew; 0 or an LMDB error. */
+int sb_usage_recount(sb_store_t *st, MDB_txn *txn);
 
 /* ---- store_keys.c ---- */
 

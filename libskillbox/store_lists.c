@@ -83,6 +83,13 @@ static bool is_large(const char *key, size_t len)
     return false;
 }
 
+static bool is_member(const char *key, const char *colon, const char *name)
+{
+    size_t len = strlen(name);
+
+    return (size_t)(colon - key) == len + 2 && memcmp(key + 1, name, len) == 0;
+}
+
 void sb_exec_element(sb_str_t json, sb_buf_t *out)
 {
     const char *p = json.data + 1, *end = json.data + json.len;
@@ -101,6 +108,41 @@ void sb_exec_element(sb_str_t json, sb_buf_t *out)
         }
         if (p < end && *p == ',')
             p++;
+    }
+    sb_buf_char(out, '}');
+}
+
+void sb_result_without_files(const char *result, size_t len, const char *why, sb_buf_t *out)
+{
+    const char *p = result + 1, *end = result + len - 1;
+    bool first = true, warned = false;
+
+    sb_buf_char(out, '{');
+    while (p < end && *p == '"') {
+        const char *key = p, *colon = string_end(p, end);
+
+        p = value_end(colon + 1 < end ? colon + 1 : end, end);
+        if (!is_member(key, colon, "files_list")) {
+            if (!first)
+                sb_buf_char(out, ',');
+            sb_buf_add(out, key, (size_t)(p - key));
+            first = false;
+        }
+        if (is_member(key, colon, "warnings") && p[-1] == ']' && sb_buf_ok(out)) {
+            out->len--; /* the bracket */
+            if (out->data[out->len - 1] != '[')
+                sb_buf_char(out, ',');
+            sb_json_cstr(out, why);
+            sb_buf_char(out, ']');
+            warned = true;
+        }
+        if (p < end && *p == ',')
+            p++;
+    }
+    if (!warned) {
+        sb_buf_str(out, first ? "\"warnings\":[" : ",\"warnings\":[");
+        sb_json_cstr(out, why);
+        sb_buf_char(out, ']');
     }
     sb_buf_char(out, '}');
 }
@@ -125,8 +167,7 @@ sb_str_t sb_exec_member(sb_str_t json, const char *name)
 
 /* ---- keys ---- */
 
-/* Tenant and id of a record's key. */
-static bool split_key(const sb_skey_t *key, char tenant[SB_TENANT_MAX + 1], const void **id)
+bool sb_exec_split_key(const sb_skey_t *key, char tenant[SB_TENANT_MAX + 1], const void **id)
 {
     size_t len;
 
@@ -191,7 +232,7 @@ static int index_put(sb_store_t *st, MDB_txn *txn, const sb_skey_t *key,
     sb_skey_t k;
     int rc = 0;
 
-    if (!split_key(key, tenant, &id) || !sb_str_copy(any->skill, skill, sizeof(skill)))
+    if (!sb_exec_split_key(key, tenant, &id) || !sb_str_copy(any->skill, skill, sizeof(skill)))
         return MDB_CORRUPTED;
     /* letters first: what was read is gone once something is written */
     char was = before != NULL ? letter_of(before->status.data, before->status.len) : 0;

@@ -18,12 +18,13 @@
 /* ---- one ---- */
 
 /* The record and what points to it; SB_ECONFLICT: it is live. */
-static sb_code_t remove_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, uint32_t *files,
-                             sb_err_t *err)
+static sb_code_t remove_exec(sb_batch_t *b, MDB_txn *txn, const char *tenant, const sb_skey_t *key,
+                             uint32_t *files, sb_err_t *err)
 {
     MDB_val k = sb_skey_val(key);
     sb_exec_value_t value = {0};
     sb_code_t code = sb_exec_get(b, txn, key, &value, err);
+    int64_t bytes;
     int rc;
 
     if (code == SB_ENOTFOUND)
@@ -33,7 +34,12 @@ static sb_code_t remove_exec(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, 
     if (sb_exec_is_live(value.status))
         return sb_err_set(err, SB_ECONFLICT, "the execution has not ended");
     *files = (uint32_t)value.files;
+    bytes = sb_exec_bytes(&value);
     code = sb_exec_index(b, txn, key, &value, NULL, err);
+    if (code == SB_OK)
+        code = sb_usage_archive(b, txn, tenant, key, 0, err);
+    if (code == SB_OK)
+        code = sb_usage_add(b, txn, tenant, SB_USE_RECORDS, -bytes, err);
     if (code != SB_OK)
         return code;
     rc = mdb_del(txn, b->st->dbi[SB_DBI_EXECUTIONS], &k, NULL);
@@ -54,7 +60,7 @@ sb_code_t sb_batch_execution_delete(sb_batch_t *b, const char *tenant, const cha
     code = sb_batch_op_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
-    code = remove_exec(b, txn, &key, &n, err);
+    code = remove_exec(b, txn, tenant, &key, &n, err);
     if (code == SB_OK)
         code = sb_grave_dig(b, txn, &key, err);
     code = sb_batch_op_end(b, txn, code, err);
@@ -154,7 +160,7 @@ static sb_code_t remove_all(sb_batch_t *b, MDB_txn *txn, sb_retention_t *r, cons
 
         if (!sb_exec_key(&key, r->tenant, binary))
             return sb_store_corrupt("an execution's key", err);
-        code = remove_exec(b, txn, &key, &files, err);
+        code = remove_exec(b, txn, r->tenant, &key, &files, err);
         if (code != SB_OK)
             break;
         r->removed++;
@@ -200,7 +206,7 @@ sb_code_t sb_batch_execution_retain(sb_batch_t *b, sb_retention_t *r, sb_err_t *
 /* ---- archives without a record ---- */
 
 static sb_code_t archive_of(sb_batch_t *b, MDB_txn *txn, const MDB_val *tenant,
-                            const unsigned char id[ID_LEN], sb_err_t *err)
+                            const unsigned char id[ID_LEN], int64_t bytes, sb_err_t *err)
 {
     char name[SB_TENANT_MAX + 1];
     sb_exec_value_t value = {0};
@@ -211,31 +217,43 @@ static sb_code_t archive_of(sb_batch_t *b, MDB_txn *txn, const MDB_val *tenant,
         !sb_exec_key(&key, name, id))
         return sb_store_corrupt("a tenant's count", err);
     code = sb_exec_get(b, txn, &key, &value, err);
-    if (code == SB_OK && value.files == 0 && !sb_exec_is_live(value.status))
-        return SB_ENOTFOUND;
-    return code;
+    if (code != SB_OK || sb_exec_is_live(value.status))
+        return code;
+    return value.files == 0 ? SB_ENOTFOUND : sb_usage_archive(b, txn, name, &key, bytes, err);
 }
 
-sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, sb_err_t *err)
+static sb_code_t find_archive(sb_batch_t *b, MDB_txn *txn, const unsigned char id[ID_LEN],
+                              int64_t bytes, sb_err_t *err)
 {
-    unsigned char binary[ID_LEN];
     sb_code_t code = SB_ENOTFOUND;
     MDB_val key, val;
     MDB_cursor *cur;
-    int rc;
+    int rc = mdb_cursor_open(txn, b->st->dbi[SB_DBI_COUNTS], &cur);
 
-    if (!sb_uuid_parse(id, strlen(id), binary))
-        return SB_ENOTFOUND;
-    rc = mdb_cursor_open(b->txn, b->st->dbi[SB_DBI_COUNTS], &cur);
     if (rc != 0)
         return sb_store_fail(b->st, rc, "listing tenants", err);
     rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST);
     for (int i = 0; rc == 0 && code == SB_ENOTFOUND && i < TENANTS_MAX; i++) {
-        code = archive_of(b, b->txn, &key, binary, err);
+        code = archive_of(b, txn, &key, id, bytes, err);
         rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT);
     }
     mdb_cursor_close(cur);
     if (rc != 0 && rc != MDB_NOTFOUND)
         return sb_store_fail(b->st, rc, "listing tenants", err);
     return code;
+}
+
+sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, int64_t bytes,
+                                         sb_err_t *err)
+{
+    unsigned char binary[ID_LEN];
+    MDB_txn *txn = NULL;
+    sb_code_t code;
+
+    if (bytes < 0 || !sb_uuid_parse(id, strlen(id), binary))
+        return SB_ENOTFOUND;
+    code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    return sb_batch_op_end(b, txn, find_archive(b, txn, binary, bytes, err), err);
 }

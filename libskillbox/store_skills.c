@@ -260,6 +260,16 @@ sb_code_t sb_skill_log(sb_batch_t *b, MDB_txn *txn, const char *op, const char *
     return sb_log_put(b, txn, &entry, err);
 }
 
+/* Only when its file is in place is it known how large that is: another upload may have made it. */
+static sb_code_t count_package(sb_batch_t *b, MDB_txn *txn, const sb_skill_put_t *put,
+                               sb_err_t *err)
+{
+    int64_t bytes = sb_package_bytes(b->st, put->digest);
+    sb_code_t code = sb_usage_room(b, txn, put->tenant, bytes, err);
+
+    return code == SB_OK ? sb_usage_add(b, txn, put->tenant, SB_USE_PACKAGES, bytes, err) : code;
+}
+
 static sb_code_t add_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, sb_err_t *err)
 {
     sb_buf_t json = SB_BUF_INIT(RECORD_MAX);
@@ -268,6 +278,8 @@ static sb_code_t add_version(sb_batch_t *b, MDB_txn *txn, sb_skill_put_t *put, s
 
     if (code == SB_OK)
         code = sb_package_ref(b, txn, put->digest, put->package_tmp, put->package_type, err);
+    if (code == SB_OK)
+        code = count_package(b, txn, put, err);
     if (code != SB_OK)
         return code;
     render(put, &json, &element);
@@ -339,7 +351,9 @@ static sb_code_t delete_version(sb_batch_t *b, MDB_txn *txn, const char *tenant,
     }
     if (rc != 0)
         return sb_store_fail(b->st, rc, "deleting a skill", err);
-    code = sb_package_unref(b, txn, digest, err);
+    code = sb_usage_add(b, txn, tenant, SB_USE_PACKAGES, -sb_package_bytes(b->st, digest), err);
+    if (code == SB_OK)
+        code = sb_package_unref(b, txn, digest, err);
     return code == SB_OK ? sb_skill_log(b, txn, "skill.delete", tenant, name, version, digest, err)
                          : code;
 }

@@ -61,8 +61,8 @@ static bool unpack_limits(const MDB_val *val, int64_t limit[SB_LIMIT_COUNT])
     return true;
 }
 
-static sb_code_t get_limits(sb_store_t *st, MDB_txn *txn, const char *id,
-                            int64_t limit[SB_LIMIT_COUNT], sb_err_t *err)
+sb_code_t sb_limits_get(sb_store_t *st, MDB_txn *txn, const char *id, int64_t limit[SB_LIMIT_COUNT],
+                        sb_err_t *err)
 {
     MDB_val key = text_val(id), val;
     int rc = mdb_get(txn, st->dbi[SB_DBI_LIMITS], &key, &val);
@@ -104,6 +104,14 @@ static bool read_created(const MDB_val *val, int64_t *ms)
     return (size_t)(at - text) + SB_TIME_LEN < val->mv_size && sb_time_parse(at, SB_TIME_LEN, ms);
 }
 
+/* Limits and use. */
+static sb_code_t get_numbers(sb_store_t *st, MDB_txn *txn, sb_tenant_t *t, sb_err_t *err)
+{
+    sb_code_t code = sb_limits_get(st, txn, t->id, t->limit, err);
+
+    return code == SB_OK ? sb_usage_get(st, txn, t->id, t->use, err) : code;
+}
+
 static sb_code_t get_tenant(sb_store_t *st, MDB_txn *txn, const char *id, sb_tenant_t *t,
                             sb_err_t *err)
 {
@@ -120,7 +128,7 @@ static sb_code_t get_tenant(sb_store_t *st, MDB_txn *txn, const char *id, sb_ten
     memcpy(t->id, id, strlen(id) + 1);
     if (!read_created(&val, &t->created_ms))
         return sb_store_corrupt("the record of a tenant", err);
-    return get_limits(st, txn, id, t->limit, err);
+    return get_numbers(st, txn, t, err);
 }
 
 static sb_code_t put_tenant(sb_batch_t *b, MDB_txn *txn, const char *id, int64_t created_ms,
@@ -173,7 +181,7 @@ sb_code_t sb_store_tenant_limits(sb_store_t *st, const char *id, int64_t limit[S
 
     if (code != SB_OK)
         return code;
-    code = get_limits(st, st->read, id, limit, err);
+    code = sb_limits_get(st, st->read, id, limit, err);
     sb_store_read_end(st);
     return code;
 }
@@ -192,7 +200,7 @@ static sb_code_t each_tenant(sb_store_t *st, MDB_cursor *cur, sb_tenant_cb cb, v
         if (!sb_str_copy(sb_str_of(key.mv_data, key.mv_size), t.id, sizeof(t.id)) ||
             !read_created(&val, &t.created_ms))
             return sb_store_corrupt("the record of a tenant", err);
-        code = get_limits(st, st->read, t.id, t.limit, err);
+        code = get_numbers(st, st->read, &t, err);
         if (code == SB_OK)
             code = cb(ctx, &t, err);
         if (code != SB_OK)
@@ -260,6 +268,7 @@ sb_code_t sb_batch_tenant_create(sb_batch_t *b, sb_tenant_t *tenant, sb_err_t *e
         return code;
     if (tenant->created_ms == 0)
         tenant->created_ms = sb_time_now_ms();
+    memset(tenant->use, 0, sizeof(tenant->use));
     code = get_tenant(b->st, txn, tenant->id, &there, err);
     if (code == SB_OK)
         code = sb_err_set(err, SB_ECONFLICT, "there is a tenant \"%s\" already", tenant->id);
@@ -335,7 +344,11 @@ static sb_code_t delete_tenant(sb_batch_t *b, MDB_txn *txn, const char *id, int 
     if (code == SB_OK)
         code = check_empty(b, txn, id, SB_DBI_EXECUTIONS, "executions", err);
     if (code == SB_OK)
+        code = check_empty(b, txn, id, SB_DBI_FILES, "files", err);
+    if (code == SB_OK)
         code = sb_keys_revoke_all(b, txn, id, revoked, err);
+    if (code == SB_OK)
+        code = sb_usage_forget(b, txn, id, err);
     if (code != SB_OK)
         return code;
     rc = mdb_del(txn, b->st->dbi[SB_DBI_TENANTS], &key, NULL);

@@ -19,9 +19,10 @@
 typedef int (*step_t)(sb_store_t *st, MDB_txn *txn);
 
 static const step_t steps[SB_STORE_SCHEMA] = {
-    [1] = sb_exec_reindex, /* 2: limits, keyused; bystatus, byskill, counts, idem, idemtimes */
-    [2] = NULL,            /* 3: files, fileversions */
-    [3] = NULL,            /* 4: graves, gravetimes */
+    [1] = sb_exec_reindex,  /* 2: limits, keyused; bystatus, byskill, counts, idem, idemtimes */
+    [2] = NULL,             /* 3: files, fileversions */
+    [3] = NULL,             /* 4: graves, gravetimes */
+    [4] = sb_usage_recount, /* 5: usage; archives, which the gateway fills as it finds them */
 };
 
 static int upgrade(sb_store_t *st, MDB_txn *txn)

@@ -402,6 +402,9 @@ ngx_int_t ngx_http_skillbox_limits_begin(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 /* idempotent */
 void ngx_http_skillbox_limits_end(ngx_http_skillbox_ctx_t *ctx);
+/* NGX_OK: the tenant may keep so much more; else the status */
+ngx_int_t ngx_http_skillbox_limits_room(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, off_t bytes);
 /* after limits_begin(): tells the helper */
 void ngx_http_skillbox_limits_params(ngx_http_skillbox_ctx_t *ctx,
     ngx_http_skillbox_call_t *call);
@@ -635,6 +638,19 @@ ngx_int_t ngx_http_skillbox_artifact(ngx_http_request_t *r,
 /* the signed address, in r's pool; empty when archives are not served */
 ngx_int_t ngx_http_skillbox_files_url(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_str_t *id, ngx_str_t *url);
+
+
+/* ngx_http_skillbox_archives.c */
+
+/* thread: of an execution's archive; 0: there is none */
+int64_t ngx_http_skillbox_archive_bytes(ngx_http_skillbox_main_conf_t *smcf,
+    const char *id);
+/* thread: removes it */
+void ngx_http_skillbox_archive_unlink(ngx_http_skillbox_main_conf_t *smcf,
+    const char *id);
+/* event loop: has it removed */
+void ngx_http_skillbox_archive_drop(ngx_http_skillbox_main_conf_t *smcf,
+    const char *id);
 
 
 /* ngx_http_skillbox_call.c */

@@ -3,7 +3,7 @@
  * /v1/admin/tenants: make, list, show, limit and delete tenants.
  *
  * A tenant is made here or by its first key.  Deleting one loses nothing: it
- * must have neither skills nor executions any more; its keys are revoked with
+ * must have neither skills, executions nor files any more; its keys are revoked with
  * it, at once.
  */
 
@@ -64,6 +64,16 @@ ngx_http_skillbox_tenant_json(sb_buf_t *b, const sb_tenant_t *t)
         } else {
             sb_json_key_int(b, sb_limit_name(i), t->limit[i]);
         }
+    }
+
+    sb_buf_char(b, '}');
+
+    sb_json_key(b, "usage");
+    sb_buf_char(b, '{');
+    sb_json_key_int(b, "disk_bytes", sb_use_total(t->use));
+
+    for (i = 0; i < SB_USE_COUNT; i++) {
+        sb_json_key_int(b, sb_use_name(i), t->use[i]);
     }
 
     sb_buf_str(b, "}}");

@@ -29,6 +29,9 @@ typedef struct {
     int64_t                       created_ms;
     int64_t                       finished_ms;
     int64_t                       files;
+    int64_t                       archive_bytes;
+    ngx_uint_t                    dropped;      /* it had no room */
+    ngx_http_skillbox_main_conf_t  *conf;
     int64_t                       log_len;
     ngx_uint_t                    running;
     sb_buf_t                      body;         /* result, then log */
@@ -243,6 +246,7 @@ ngx_http_skillbox_completion_body(ngx_http_request_t *r)
     }
 
     c->fd = NGX_INVALID_FILE;
+    c->conf = ngx_http_get_module_main_conf(r, ngx_http_skillbox_module);
     c->op.prepare = ngx_http_skillbox_completion_prepare;
     c->op.apply = ngx_http_skillbox_completion_apply;
     c->op.done = ngx_http_skillbox_completion_done;
@@ -467,6 +471,10 @@ ngx_http_skillbox_completion_prepare(ngx_http_skillbox_op_t *op)
     char     buf[16384];
     ssize_t  n;
 
+    if (c->files) {
+        c->archive_bytes = ngx_http_skillbox_archive_bytes(c->conf, c->id);
+    }
+
     while (c->size) {
         n = pread(c->fd, buf, ngx_min(c->size, sizeof(buf)), c->offset);
 
@@ -526,6 +534,7 @@ static sb_code_t
 ngx_http_skillbox_completion_finish(ngx_http_skillbox_completion_t *c,
     sb_batch_t *batch, sb_err_t *err)
 {
+    sb_code_t              code;
     sb_execution_finish_t  e;
 
     memset(&e, 0, sizeof(sb_execution_finish_t));
@@ -539,10 +548,15 @@ ngx_http_skillbox_completion_finish(ngx_http_skillbox_completion_t *c,
     e.logs = c->body.data + e.result_len;
     e.logs_len = c->log_len;
     e.files = c->files;
+    e.archive_bytes = c->archive_bytes;
     e.created_ms = c->created_ms;
     e.finished_ms = c->finished_ms;
 
-    return sb_batch_execution_finish(batch, &e, err);
+    code = sb_batch_execution_finish(batch, &e, err);
+
+    c->dropped = e.dropped;
+
+    return code;
 }
 
 
@@ -550,12 +564,19 @@ static void
 ngx_http_skillbox_completion_done(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op)
 {
+    ngx_http_skillbox_completion_t *c = (ngx_http_skillbox_completion_t *) op;
+
     ngx_int_t  rc;
 
     if (op->err.code != SB_OK) {
         rc = ngx_http_skillbox_error_sb(r, &op->err, "recording a run");
 
     } else {
+
+        if (c->dropped) {
+            ngx_http_skillbox_archive_drop(c->conf, c->id);
+        }
+
         r->headers_out.status = NGX_HTTP_NO_CONTENT;
         r->header_only = 1;
         rc = ngx_http_send_header(r);

@@ -129,7 +129,7 @@ ngx_http_skillbox_error_sb(ngx_http_request_t *r, const sb_err_t *err,
 
     status = sb_code_status(err->code);
 
-    if (status < NGX_HTTP_INTERNAL_SERVER_ERROR) {
+    if (status < NGX_HTTP_INTERNAL_SERVER_ERROR || err->code == SB_EQUOTA) {
         return ngx_http_skillbox_error_text(r, status, sb_code_slug(err->code),
                                             err->message,
                                             ngx_strlen(err->message), NULL);
@@ -137,10 +137,23 @@ ngx_http_skillbox_error_sb(ngx_http_request_t *r, const sb_err_t *err,
 
     /* the message may name paths of the host, it is for the operator */
 
-    level = (err->code == SB_ENOSPACE) ? NGX_LOG_CRIT : NGX_LOG_ERR;
+    level = (err->code == SB_ENOSPACE || err->code == SB_EREADONLY)
+            ? NGX_LOG_CRIT : NGX_LOG_ERR;
 
     ngx_log_error(level, r->connection->log, 0, "%s failed: %s",
                   doing, err->message);
+
+    if (err->code == SB_ENOSPACE) {
+        return ngx_http_skillbox_error(r, status, "The gateway's disk or store "
+                                       "is full: nothing was stored. Try "
+                                       "again later.");
+    }
+
+    if (err->code == SB_EREADONLY) {
+        return ngx_http_skillbox_error(r, status, "The store is read-only now: "
+                                       "nothing was changed. Try again "
+                                       "later.");
+    }
 
     return ngx_http_skillbox_error(r, status, "%s",
                                    ngx_http_skillbox_message(status));

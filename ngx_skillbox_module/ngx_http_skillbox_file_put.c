@@ -101,6 +101,13 @@ ngx_http_skillbox_file_put(ngx_http_request_t *r,
                                        (long long) slcf->max_file);
     }
 
+    rc = ngx_http_skillbox_limits_room(r, ctx,
+                                       ngx_max(r->headers_in.content_length_n
+                                         - NGX_HTTP_SKILLBOX_PART_EXTRA, 0));
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     r->request_body_in_file_only = 1;
     r->request_body_in_clean_file = 1;
     r->request_body_file_log_level = 0;

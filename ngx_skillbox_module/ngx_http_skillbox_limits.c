@@ -79,6 +79,13 @@ ngx_http_skillbox_limits_begin(ngx_http_request_t *r,
                                                SB_LIMIT_CONCURRENT_RUNS, 60);
     }
 
+    /* a run's record is always kept, so none begins where there is no room */
+
+    rc = ngx_http_skillbox_limits_room(r, ctx, 0);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
     if (ctx->limit[SB_LIMIT_RUNS_PER_MINUTE] == 0) {
         return ngx_http_skillbox_limits_refuse(r, ctx,
                                                SB_LIMIT_RUNS_PER_MINUTE, 60);
@@ -321,6 +328,40 @@ ngx_http_skillbox_limits_params(ngx_http_skillbox_ctx_t *ctx,
                                 ngx_min(ctx->limit[SB_LIMIT_QUEUED_RUNS],
                                         1000000000));
     }
+
+    if (ctx->limit[SB_LIMIT_ARTIFACT_BYTES] >= 0) {
+        ngx_http_skillbox_call_number(call, SB_P_ARTIFACT_BYTES,
+                                ngx_min(ctx->limit[SB_LIMIT_ARTIFACT_BYTES],
+                                        SB_ARTIFACT_BYTES_MAX));
+    }
+}
+
+
+/*
+ * Does the tenant's disk_bytes leave room for so much?  It is asked here to
+ * refuse before the work is done; the operation that writes asks once more.
+ */
+
+ngx_int_t
+ngx_http_skillbox_limits_room(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, off_t bytes)
+{
+    sb_err_t     err;
+    sb_store_t  *store;
+
+    store = ngx_http_skillbox_store(&err);
+
+    if (store
+        && sb_store_tenant_room(store, ctx->key.tenant, bytes, &err) == SB_OK)
+    {
+        return NGX_OK;
+    }
+
+    if (err.code == SB_EQUOTA) {
+        ngx_http_skillbox_count_limited(SB_LIMIT_DISK_BYTES);
+    }
+
+    return ngx_http_skillbox_error_sb(r, &err, "reading what a tenant keeps");
 }
 
 

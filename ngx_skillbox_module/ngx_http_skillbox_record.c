@@ -35,9 +35,12 @@ typedef struct {
     sb_buf_t                      log;
     char                         *files_url;    /* NULL: there is none */
     uint32_t                      files;
+    int64_t                       archive_bytes;
     int64_t                       created_ms;
     int64_t                       finished_ms;
     sb_buf_t                      head;         /* rendered by prepare() */
+    ngx_uint_t                    dropped;      /* the archive had no room */
+    ngx_http_skillbox_main_conf_t  *conf;
 } ngx_http_skillbox_finish_t;
 
 
@@ -53,6 +56,9 @@ static ngx_http_skillbox_finish_t *ngx_http_skillbox_finish_create(
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
     const char *status, size_t len);
 static void ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op);
+static void ngx_http_skillbox_finish_head(ngx_http_skillbox_finish_t *f);
+static sb_code_t ngx_http_skillbox_finish_without(
+    ngx_http_skillbox_finish_t *f, const char *why, sb_err_t *err);
 static sb_code_t ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
@@ -221,6 +227,7 @@ ngx_http_skillbox_record_finish(ngx_http_request_t *r,
 
     f->op.done = ngx_http_skillbox_finish_done;
     f->op.prepare = ngx_http_skillbox_finish_prepare;
+    f->conf = ngx_http_get_module_main_conf(r, ngx_http_skillbox_module);
     f->files = ngx_max(ngx_http_skillbox_number(call, SB_H_FILES), 0);
 
     if (f->files) {
@@ -369,16 +376,29 @@ ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
 }
 
 
-/*
- * thread: the answer's head, {"execution_id","files_url"?,"logs"?, which the
- * result without its brace follows from where it lies
- */
+/* thread */
 
 static void
 ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
 {
     ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
 
+    if (f->files) {
+        f->archive_bytes = ngx_http_skillbox_archive_bytes(f->conf, f->id);
+    }
+
+    ngx_http_skillbox_finish_head(f);
+}
+
+
+/*
+ * thread: the answer's head, {"execution_id","files_url"?,"logs"?, which the
+ * result without its brace follows from where it lies
+ */
+
+static void
+ngx_http_skillbox_finish_head(ngx_http_skillbox_finish_t *f)
+{
     sb_buf_t  *b;
 
     b = &f->head;
@@ -408,6 +428,7 @@ ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
 {
     ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
 
+    sb_code_t              code;
     sb_execution_finish_t  e;
 
     memset(&e, 0, sizeof(sb_execution_finish_t));
@@ -421,10 +442,45 @@ ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
     e.logs = f->log.len ? f->log.data : "";
     e.logs_len = f->log.len;
     e.files = f->files;
+    e.archive_bytes = f->archive_bytes;
     e.created_ms = f->created_ms;
     e.finished_ms = f->finished_ms;
 
-    return sb_batch_execution_finish(batch, &e, err);
+    code = sb_batch_execution_finish(batch, &e, err);
+
+    if (code == SB_OK && e.dropped) {
+        code = ngx_http_skillbox_finish_without(f, e.why, err);
+    }
+
+    return code;
+}
+
+
+/* thread: the record has no artifacts, so the answer must not have them */
+
+static sb_code_t
+ngx_http_skillbox_finish_without(ngx_http_skillbox_finish_t *f,
+    const char *why, sb_err_t *err)
+{
+    sb_buf_t  out;
+
+    sb_buf_init(&out, SB_RESULT_MAX + 64 * SB_KIB);
+    sb_result_without_files(f->out.data + f->result, f->out.len - f->result,
+                            why, &out);
+
+    sb_buf_free(&f->out);
+    sb_buf_free(&f->head);
+    free(f->files_url);
+
+    f->out = out;
+    f->result = 0;
+    f->files_url = NULL;
+    f->dropped = 1;
+
+    ngx_http_skillbox_finish_head(f);
+
+    return sb_buf_ok(&f->out) ? SB_OK
+                              : sb_err_set(err, SB_EINTERNAL, "out of memory");
 }
 
 
@@ -440,6 +496,11 @@ ngx_http_skillbox_finish_done(ngx_http_request_t *r,
         rc = ngx_http_skillbox_error_sb(r, &op->err, "recording a run");
 
     } else {
+
+        if (f->dropped) {
+            ngx_http_skillbox_archive_drop(f->conf, f->id);
+        }
+
         rc = ngx_http_skillbox_send_joined(r, NGX_HTTP_OK, &f->head, &f->out,
                                            f->result + 1);
     }

@@ -7,7 +7,10 @@
  * for some milliseconds and leave room for others between them; reads are not
  * held up at all.  A step first removes the files whose records the last one
  * removed: by then that is committed.  A crash between the two leaves archives
- * nobody knows of; each step looks through one of the 256 folders for such.
+ * nobody knows of; each step looks through one of the 256 folders for such, and
+ * tells the tenants' accounts how large the others are: the store was upgraded
+ * from one that did not know, or a file was changed behind its back.  A worker
+ * goes through all folders at once when it begins.
  */
 
 
@@ -31,9 +34,10 @@
 typedef struct {
     ngx_http_skillbox_op_t          op;
     sb_retention_t                  retention;
-    sb_buf_t                        found;      /* ids in the folder */
+    sb_buf_t                        found;      /* _found_t in the folder */
     sb_buf_t                        gone;       /* ids whose files can go */
     ngx_uint_t                      shard;
+    ngx_uint_t                      counted;    /* all folders were seen */
     ngx_http_skillbox_main_conf_t  *conf;
     ngx_event_t                     timer;
     ngx_msec_t                      later;      /* between two rounds */
@@ -41,10 +45,15 @@ typedef struct {
 } ngx_http_skillbox_retention_t;
 
 
+typedef struct {
+    char                            id[SB_UUID_LEN + 1];
+    uint8_t                         old;
+    int64_t                         bytes;
+} ngx_http_skillbox_found_t;
+
+
 static void ngx_http_skillbox_retention_handler(ngx_event_t *ev);
 static void ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op);
-static void ngx_http_skillbox_retention_unlink(
-    ngx_http_skillbox_retention_t *s, const char *id);
 static void ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
     ngx_str_t *folder);
 static sb_code_t ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
@@ -168,7 +177,8 @@ ngx_http_skillbox_retention_init(ngx_cycle_t *cycle,
 
     sb_buf_init(&s->retention.archives,
                 NGX_HTTP_SKILLBOX_STEP_MAX * (SB_UUID_LEN + 1));
-    sb_buf_init(&s->found, NGX_HTTP_SKILLBOX_STEP_FILES * (SB_UUID_LEN + 1));
+    sb_buf_init(&s->found, NGX_HTTP_SKILLBOX_STEP_FILES
+                           * sizeof(ngx_http_skillbox_found_t));
     sb_buf_init(&s->gone, (NGX_HTTP_SKILLBOX_STEP_FILES
                            + NGX_HTTP_SKILLBOX_STEP_MAX) * (SB_UUID_LEN + 1));
 
@@ -226,7 +236,7 @@ ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op)
     ngx_uint_t   i;
 
     for (at = 0; at < s->gone.len; at += SB_UUID_LEN + 1) {
-        ngx_http_skillbox_retention_unlink(s, s->gone.data + at);
+        ngx_http_skillbox_archive_unlink(s->conf, s->gone.data + at);
     }
 
     sb_buf_clear(&s->gone);
@@ -238,47 +248,26 @@ ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op)
         ngx_http_skillbox_retention_look(s, &folder[i]);
     }
 
-    s->shard = (s->shard + 1) % NGX_HTTP_SKILLBOX_SHARDS;
-}
-
-
-/* thread; a file that can't be removed is found again */
-
-static void
-ngx_http_skillbox_retention_unlink(ngx_http_skillbox_retention_t *s,
-    const char *id)
-{
-    int          n;
-    char         path[NGX_MAX_PATH];
-    ngx_str_t   *folder;
-    ngx_uint_t   i;
-
-    folder = s->conf->artifacts.elts;
-
-    for (i = 0; i < s->conf->artifacts.nelts; i++) {
-        n = snprintf(path, sizeof(path), "%.*s/" SB_ARTIFACT_PATH_FMT,
-                     (int) folder[i].len, folder[i].data,
-                     id + SB_UUID_LEN - 2, id);
-
-        if (n > 0 && (size_t) n < sizeof(path)) {
-            (void) unlink(path);
-        }
+    if (++s->shard == NGX_HTTP_SKILLBOX_SHARDS) {
+        s->shard = 0;
+        s->counted = 1;
     }
 }
 
 
-/* thread: the archives of one folder that are no news */
+/* thread: the archives of one folder */
 
 static void
 ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
     ngx_str_t *folder)
 {
-    int             n;
-    DIR            *dir;
-    char            path[NGX_MAX_PATH], id[SB_UUID_LEN + 1];
-    time_t          old;
-    struct stat     st;
-    struct dirent  *entry;
+    int                         n;
+    DIR                        *dir;
+    char                        path[NGX_MAX_PATH];
+    time_t                      old;
+    struct stat                 st;
+    struct dirent              *entry;
+    ngx_http_skillbox_found_t   found;
 
     n = snprintf(path, sizeof(path), "%.*s/%02x", (int) folder->len,
                  folder->data, (unsigned) s->shard);
@@ -294,22 +283,24 @@ ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
 
     old = time(NULL) - NGX_HTTP_SKILLBOX_ORPHAN_AGE;
 
-    while (s->found.len < s->found.max - SB_UUID_LEN
+    while (s->found.len < s->found.max - sizeof(ngx_http_skillbox_found_t)
            && (entry = readdir(dir)) != NULL)
     {
         if (strlen(entry->d_name) < SB_UUID_LEN
             || strcmp(entry->d_name + SB_UUID_LEN, ".tar.gz") != 0
             || !sb_uuid_parse(entry->d_name, SB_UUID_LEN, NULL)
             || fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)
-               == -1
-            || st.st_mtime > old)
+               == -1)
         {
             continue;
         }
 
-        ngx_memcpy(id, entry->d_name, SB_UUID_LEN);
-        id[SB_UUID_LEN] = '\0';
-        sb_buf_add(&s->found, id, sizeof(id));
+        ngx_memzero(&found, sizeof(ngx_http_skillbox_found_t));
+        ngx_memcpy(found.id, entry->d_name, SB_UUID_LEN);
+        found.bytes = st.st_size;
+        found.old = (st.st_mtime <= old);
+
+        sb_buf_add(&s->found, &found, sizeof(ngx_http_skillbox_found_t));
     }
 
     closedir(dir);
@@ -324,11 +315,12 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
 {
     ngx_http_skillbox_retention_t *s = (ngx_http_skillbox_retention_t *) op;
 
-    size_t           at;
-    int64_t          now;
-    sb_code_t        code;
-    ngx_uint_t       i;
-    sb_retention_t  *r;
+    size_t                      at;
+    int64_t                     now;
+    sb_code_t                   code;
+    ngx_uint_t                  i;
+    sb_retention_t             *r;
+    ngx_http_skillbox_found_t   found;
 
     r = &s->retention;
     now = sb_time_now_ms();
@@ -365,13 +357,17 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
 
     sb_buf_add(&s->gone, r->archives.data, r->archives.len);
 
-    for (at = 0; at < s->found.len; at += SB_UUID_LEN + 1) {
-        code = sb_batch_execution_has_archive(batch, s->found.data + at, err);
+    for (at = 0; at < s->found.len; at += sizeof(ngx_http_skillbox_found_t)) {
+        ngx_memcpy(&found, s->found.data + at,
+                   sizeof(ngx_http_skillbox_found_t));
 
-        if (code == SB_ENOTFOUND) {
-            sb_buf_add(&s->gone, s->found.data + at, SB_UUID_LEN + 1);
+        code = sb_batch_execution_has_archive(batch, found.id, found.bytes,
+                                              err);
 
-        } else if (code != SB_OK) {
+        if (code == SB_ENOTFOUND && found.old) {
+            sb_buf_add(&s->gone, found.id, sizeof(found.id));
+
+        } else if (code != SB_OK && code != SB_ENOTFOUND) {
             return code;
         }
     }
@@ -394,7 +390,8 @@ ngx_http_skillbox_retention_done(ngx_http_skillbox_op_t *op)
     }
 
     more = op->err.code == SB_OK
-           && (!s->retention.round || s->retention.removed || s->gone.len);
+           && (!s->retention.round || s->retention.removed || s->gone.len
+               || !s->counted);
 
     if (!ngx_exiting && !ngx_terminate) {
         ngx_add_timer(&s->timer, more ? NGX_HTTP_SKILLBOX_STEP_SOON

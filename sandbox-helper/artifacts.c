@@ -253,6 +253,7 @@ typedef struct {
 typedef struct {
     artifacts_t *a;
     warnings_t *w;
+    int64_t max;
     tarball_t tar;
     over_t over_files, over_bytes;
 } pack_t;
@@ -269,7 +270,7 @@ static bool pack_open(pack_t *p, const char *name, int fd, const struct stat *st
 {
     off_t short_by;
 
-    if (st->st_size > SB_ARTIFACT_BYTES_MAX - p->a->bytes) {
+    if (st->st_size > p->max - p->a->bytes) {
         over(&p->over_bytes, name);
         return true;
     }
@@ -386,9 +387,11 @@ static void report_limits(pack_t *p)
                      warnings_name(p->over_files.first));
     }
     if (p->over_bytes.count > 0) {
-        sb_bytes_format(SB_ARTIFACT_BYTES_MAX, limit);
-        warnings_add(p->w, "%lu artifacts left out: more than %s in all; the first is %s",
-                     p->over_bytes.count, limit, warnings_name(p->over_bytes.first));
+        sb_bytes_format(p->max, limit);
+        warnings_add(p->w, "%lu artifacts left out: more than %s%s in all; the first is %s",
+                     p->over_bytes.count,
+                     p->max < SB_ARTIFACT_BYTES_MAX ? "the tenant's artifact_bytes of " : "", limit,
+                     warnings_name(p->over_bytes.first));
     }
 }
 
@@ -401,10 +404,10 @@ static void pack_failed(artifacts_t *a, const char *why)
     a->bytes = 0;
 }
 
-static void pack(const walk_t *files, const walk_t *work, int archivefd, artifacts_t *a,
-                 warnings_t *w)
+static void pack(const walk_t *files, const walk_t *work, int archivefd, int64_t max,
+                 artifacts_t *a, warnings_t *w)
 {
-    pack_t p = {.a = a, .w = w};
+    pack_t p = {.a = a, .w = w, .max = max};
     bool good;
 
     tarball_init(&p.tar, archivefd);
@@ -422,7 +425,8 @@ static void pack(const walk_t *files, const walk_t *work, int archivefd, artifac
     }
 }
 
-void artifacts_pack(int outfd, int workfd, int archivefd, artifacts_t *a, warnings_t *w)
+void artifacts_pack(int outfd, int workfd, int archivefd, int64_t max, artifacts_t *a,
+                    warnings_t *w)
 {
     int filesfd = beneath_open_dir(outfd, "files");
     walk_t files, work;
@@ -435,7 +439,7 @@ void artifacts_pack(int outfd, int workfd, int archivefd, artifacts_t *a, warnin
     }
     walk_root(&files, filesfd, false, w);
     walk_root(&work, workfd, true, w);
-    pack(&files, &work, archivefd, a, w);
+    pack(&files, &work, archivefd, max, a, w);
     walk_free(&files);
     walk_free(&work);
     if (filesfd >= 0) {

@@ -25,9 +25,11 @@ typedef struct {
 } artifacts_t;
 
 /*
- * outfd: /sandbox/out; workfd: /sandbox/work or -1; archivefd: an empty file.
+ * outfd: /sandbox/out; workfd: /sandbox/work or -1; archivefd: an empty file; max: of the files'
+ * bytes together, at most SB_ARTIFACT_BYTES_MAX.
  * What is left out, and why, goes to w.  a->list is to be freed with sb_buf_free().
  */
-void artifacts_pack(int outfd, int workfd, int archivefd, artifacts_t *a, warnings_t *w);
+void artifacts_pack(int outfd, int workfd, int archivefd, int64_t max, artifacts_t *a,
+                    warnings_t *w);
 
 #endif

@@ -92,6 +92,9 @@ static void await_task(collect_t *c)
         !name_descriptors(c, fds, nfds)) {
         broken(c, "task", EPROTO);
     }
+    if (c->task.artifact_bytes > SB_ARTIFACT_BYTES_MAX) {
+        c->task.artifact_bytes = SB_ARTIFACT_BYTES_MAX;
+    }
     c->task.skill[sizeof(c->task.skill) - 1] = '\0';
     c->task.version[sizeof(c->task.version) - 1] = '\0';
 }
@@ -115,7 +118,8 @@ static void collect(collect_t *c)
 
     warnings_init(&warnings);
     output_read(c->out, c->tail, &output);
-    artifacts_pack(c->out, c->work, c->archive, &artifacts, &warnings);
+    artifacts_pack(c->out, c->work, c->archive, (int64_t)c->task.artifact_bytes, &artifacts,
+                   &warnings);
     result_render(&c->task, &output, &artifacts, &warnings, &answer, &failed);
     if (!sb_buf_ok(&answer)) {
         broken(c, "result", ENOMEM);

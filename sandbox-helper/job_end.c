@@ -299,6 +299,7 @@ static collect_task_t make_task(const job_t *job)
         .wall_ms = milliseconds(job->ready_us, job->ended_us),
         .cpu_ms = job->cpu_usec / 1000,
         .max_rss = job->maxrss,
+        .artifact_bytes = (uint64_t)r->artifact_bytes,
     };
 
     /* A script that came through although the kernel killed a process of it was not stopped by it.

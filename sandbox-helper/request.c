@@ -46,6 +46,7 @@ enum {
     P_TENANT_RUNNING,
     P_TENANT_WAITING,
     P_EXECUTIONS,
+    P_ARTIFACT_BYTES,
     P_COUNT
 };
 
@@ -54,7 +55,7 @@ static const char *const names[P_COUNT] = {
     SB_P_VERSION, SB_P_DIGEST,         SB_P_LANG,           SB_P_IMAGE,        SB_P_MODE,
     SB_P_TARGET,  SB_P_TIMEOUT_MS,     SB_P_MEMORY,         SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
     SB_P_CREATED, SB_P_OFFSET,         SB_P_FOLLOW,         SB_P_CONTENT_TYPE, SB_P_CHECK,
-    SB_P_SCAN,    SB_P_TENANT_RUNNING, SB_P_TENANT_WAITING, SB_P_EXECUTIONS};
+    SB_P_SCAN,    SB_P_TENANT_RUNNING, SB_P_TENANT_WAITING, SB_P_EXECUTIONS,   SB_P_ARTIFACT_BYTES};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -228,6 +229,10 @@ static sb_code_t take_tenant_limits(const value_t *values, request_t *r, sb_err_
         rc = take_number(values, P_TENANT_RUNNING, 1, TENANT_RUNS_MAX, &r->tenant_running, err);
     if (rc == SB_OK && values[P_TENANT_WAITING].given)
         rc = take_number(values, P_TENANT_WAITING, 0, TENANT_RUNS_MAX, &r->tenant_waiting, err);
+    r->artifact_bytes = SB_ARTIFACT_BYTES_MAX;
+    if (rc == SB_OK && values[P_ARTIFACT_BYTES].given)
+        rc = take_number(values, P_ARTIFACT_BYTES, 0, SB_ARTIFACT_BYTES_MAX, &r->artifact_bytes,
+                         err);
     return rc;
 }
 

@@ -47,6 +47,7 @@ typedef struct {
     int64_t offset, follow; /* attach */
     int64_t tenant_running; /* the tenant's runs at a time; 0: no limit */
     int64_t tenant_waiting; /* the tenant's runs that wait beside them; -1: no limit */
+    int64_t artifact_bytes; /* of the files of the run */
     char content_type[256];
     const char *executions; /* known: in the PARAMS, ids of SB_UUID_LEN, a byte between two */
     size_t nexecutions;

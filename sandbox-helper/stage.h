@@ -278,6 +278,7 @@ typedef struct {
     uint64_t wall_ms; /* >= 1: duration_ms */
     uint64_t cpu_ms;
     uint64_t max_rss;
+    uint64_t artifact_bytes; /* at most so many are packed; SB_ARTIFACT_BYTES_MAX or the tenant's */
     char skill[SB_NAME_MAX + 1];
     char version[SB_VERSION_MAX + 1];
 } collect_task_t;

@@ -222,7 +222,9 @@ def test_a_tenants_life(gw, operator):
     made = gw.post("/v1/admin/tenants", key=operator, json={"id": "life", "limits": {"queued_runs": 5}})
     assert made.status_code == 201, made.text
     made = made.json()
-    assert made == {"id": "life", "created_at": made["created_at"], "limits": {**NO_LIMITS, "queued_runs": 5}}
+    assert made == {"id": "life", "created_at": made["created_at"], "limits": {**NO_LIMITS, "queued_runs": 5},
+                    "usage": {"disk_bytes": 0, "package_bytes": 0, "file_bytes": 0, "record_bytes": 0,
+                              "artifact_bytes": 0}}
     check.error(gw.post("/v1/admin/tenants", key=operator, json={"id": "life"}), 409, "conflict")
     assert gw.get("/v1/admin/tenants/life", key=operator).json() == made
     assert made in gw.get("/v1/admin/tenants", key=operator).json()

@@ -33,4 +33,12 @@ $(FAKE_PROGRAM): $(BUILD)/obj/tests/fault/fake_program.o $(BUILD)/obj/sandbox-he
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
+# Looks at a store from outside (tests/fault/store_probe.c).
+STORE_PROBE    := $(BUILD)/tests/faults/store-probe
+FAULT_PROGRAMS += $(STORE_PROBE)
+
+$(STORE_PROBE): $(BUILD)/obj/tests/fault/store_probe.o $(LIBSTORE) $(LIBCORE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -llmdb -lpthread -lcrypto
+
 -include $(shell find $(BUILD)/obj-faults -name '*.d' 2>/dev/null)

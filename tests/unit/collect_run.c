@@ -121,6 +121,7 @@ void make_sparse(int dirfd, const char *name, off_t size)
 collect_task_t exited(int code)
 {
     collect_task_t task = {
+        .artifact_bytes = SB_ARTIFACT_BYTES_MAX,
         .magic = STAGE_MAGIC,
         .have_archive = 1,
         .exit_code = code,

@@ -396,6 +396,44 @@ static void visit_nothing(sb_store_t *st, MDB_txn *txn, const MDB_val *key, cons
     assert_true(key->mv_size != 0);
 }
 
+typedef struct {
+    char tenant[8][SB_TENANT_MAX + 1];
+    int64_t use[8][SB_USE_COUNT];
+    size_t count;
+} accounts_t;
+
+/* Tenants that keep nothing may have an account or not. */
+static void visit_usage(sb_store_t *st, MDB_txn *txn, const MDB_val *key, const MDB_val *val,
+                        void *ctx)
+{
+    accounts_t *a = ctx;
+    int64_t *use = a->use[a->count];
+    char *tenant = a->tenant[a->count];
+
+    assert_true(a->count < 8);
+    assert_true(sb_str_copy(sb_str_of(key->mv_data, key->mv_size), tenant, SB_TENANT_MAX + 1));
+    assert_int_equal(sb_usage_get(st, txn, tenant, use, NULL), SB_OK);
+    a->count += sb_use_total(use) != 0;
+}
+
+/* What is counted by and by is what there is. */
+static void check_accounts(sb_store_t *st)
+{
+    accounts_t kept = {.count = 0}, anew = {.count = 0};
+    MDB_txn *txn;
+
+    assert_int_equal(mdb_txn_begin(st->env, NULL, 0, &txn), 0);
+    each(st, txn, SB_DBI_USAGE, visit_usage, &kept);
+    assert_int_equal(sb_usage_recount(st, txn), 0);
+    each(st, txn, SB_DBI_USAGE, visit_usage, &anew);
+    mdb_txn_abort(txn);
+    assert_int_equal(kept.count, anew.count);
+    for (size_t i = 0; i < kept.count; i++) {
+        assert_string_equal(kept.tenant[i], anew.tenant[i]);
+        assert_memory_equal(kept.use[i], anew.use[i], sizeof(kept.use[i]));
+    }
+}
+
 void check_consistency(sb_store_t *st)
 {
     execution_counts_t executions = {0};
@@ -432,4 +470,5 @@ void check_consistency(sb_store_t *st)
     assert_int_equal(each(st, txn, SB_DBI_IDEMTIMES, visit_nothing, NULL),
                      each(st, txn, SB_DBI_IDEMPOTENCY, visit_nothing, NULL));
     mdb_txn_abort(txn);
+    check_accounts(st);
 }

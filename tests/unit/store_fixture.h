@@ -50,7 +50,8 @@ sb_skill_put_t skill_of(fixture_t *f, const char *tenant, const char *name, cons
  * gap; every skill with a head, an origin and a package; heads that are pinned or
  * name the highest version; packages with the right count and a file; no file without a
  * record; nothing in tmp/; every key and key id pointing to each other; `live`
- * holding the queued and running executions and no others; indexes and counts that fit them.
+ * holding the queued and running executions and no others; indexes and counts that fit them;
+ * tenants' accounts that say what a count of all would.
  */
 void check_consistency(sb_store_t *st);
 

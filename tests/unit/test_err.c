@@ -114,6 +114,8 @@ static void every_code_has_slug_and_status(void **state)
         {SB_ETIMEOUT, 504, "timeout"},
         {SB_EGATEWAY, 502, "bad_gateway"},
         {SB_ENOSPACE, 503, "overloaded"},
+        {SB_EREADONLY, 503, "overloaded"},
+        {SB_EQUOTA, 507, "quota_exceeded"},
         {SB_ESYSTEM, 500, "internal_error"},
         {SB_EINTERNAL, 500, "internal_error"},
     };

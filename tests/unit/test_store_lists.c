@@ -252,10 +252,10 @@ static void archives_without_a_record_are_told_from_others(void **state)
     finish(f, "acme", 1, "three", "success", 1);
     finish(f, "zeta", 2, "three", "success", 0);
     begin(f, "zeta", 3, "three", false);
-    BATCH(f, SB_OK, sb_batch_execution_has_archive(b, id_of(1), &err));
-    BATCH(f, SB_ENOTFOUND, sb_batch_execution_has_archive(b, id_of(2), &err));
-    BATCH(f, SB_OK, sb_batch_execution_has_archive(b, id_of(3), &err)); /* it may come */
-    BATCH(f, SB_ENOTFOUND, sb_batch_execution_has_archive(b, id_of(4), &err));
+    BATCH(f, SB_OK, sb_batch_execution_has_archive(b, id_of(1), 10, &err));
+    BATCH(f, SB_ENOTFOUND, sb_batch_execution_has_archive(b, id_of(2), 10, &err));
+    BATCH(f, SB_OK, sb_batch_execution_has_archive(b, id_of(3), 10, &err)); /* it may come */
+    BATCH(f, SB_ENOTFOUND, sb_batch_execution_has_archive(b, id_of(4), 10, &err));
 }
 
 /* A record as schema 1 had it, whose program knew no lists. */

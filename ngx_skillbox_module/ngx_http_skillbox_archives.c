@@ -1,0 +1,141 @@
+
+/*
+ * Archives of artifacts as files on the disk: how large one is, and its removal.
+ * A helper writes them, complete, before it reports a run; the store knows how
+ * many files are in one and how large it is, for the tenant's account.
+ */
+
+
+#include "ngx_http_skillbox.h"
+
+#include <sys/stat.h>
+
+
+typedef struct {
+    ngx_http_skillbox_op_t          op;
+    ngx_http_skillbox_main_conf_t  *conf;
+    char                            id[SB_UUID_LEN + 1];
+} ngx_http_skillbox_drop_t;
+
+
+static ngx_uint_t ngx_http_skillbox_archive_path(ngx_str_t *folder,
+    const char *id, char *path, size_t size);
+static void ngx_http_skillbox_drop_prepare(ngx_http_skillbox_op_t *op);
+static sb_code_t ngx_http_skillbox_drop_apply(ngx_http_skillbox_op_t *op,
+    sb_batch_t *batch, sb_err_t *err);
+static void ngx_http_skillbox_drop_free(ngx_http_skillbox_op_t *op);
+
+
+static ngx_uint_t
+ngx_http_skillbox_archive_path(ngx_str_t *folder, const char *id, char *path,
+    size_t size)
+{
+    int  n;
+
+    n = snprintf(path, size, "%.*s/" SB_ARTIFACT_PATH_FMT, (int) folder->len,
+                 folder->data, id + SB_UUID_LEN - 2, id);
+
+    return n > 0 && (size_t) n < size;
+}
+
+
+/* thread; 0: there is none */
+
+int64_t
+ngx_http_skillbox_archive_bytes(ngx_http_skillbox_main_conf_t *smcf,
+    const char *id)
+{
+    char         path[NGX_MAX_PATH];
+    ngx_str_t   *folder;
+    ngx_uint_t   i;
+    struct stat  st;
+
+    folder = smcf->artifacts.elts;
+
+    for (i = 0; i < smcf->artifacts.nelts; i++) {
+
+        if (ngx_http_skillbox_archive_path(&folder[i], id, path, sizeof(path))
+            && stat(path, &st) == 0)
+        {
+            return st.st_size;
+        }
+    }
+
+    return 0;
+}
+
+
+/* thread; a file that can't be removed is found again by the retention */
+
+void
+ngx_http_skillbox_archive_unlink(ngx_http_skillbox_main_conf_t *smcf,
+    const char *id)
+{
+    char         path[NGX_MAX_PATH];
+    ngx_str_t   *folder;
+    ngx_uint_t   i;
+
+    folder = smcf->artifacts.elts;
+
+    for (i = 0; i < smcf->artifacts.nelts; i++) {
+
+        if (ngx_http_skillbox_archive_path(&folder[i], id, path,
+                                           sizeof(path)))
+        {
+            (void) unlink(path);
+        }
+    }
+}
+
+
+/* event loop: a thread removes it; nobody waits */
+
+void
+ngx_http_skillbox_archive_drop(ngx_http_skillbox_main_conf_t *smcf,
+    const char *id)
+{
+    ngx_http_skillbox_drop_t  *d;
+
+    d = calloc(1, sizeof(ngx_http_skillbox_drop_t));
+    if (d == NULL) {
+        return;
+    }
+
+    d->conf = smcf;
+    d->op.prepare = ngx_http_skillbox_drop_prepare;
+    d->op.apply = ngx_http_skillbox_drop_apply;
+    d->op.free = ngx_http_skillbox_drop_free;
+    ngx_memcpy(d->id, id, SB_UUID_LEN);
+
+    if (ngx_http_skillbox_store_post(&d->op, NULL, NULL) != NGX_OK) {
+        free(d);
+    }
+}
+
+
+/* thread */
+
+static void
+ngx_http_skillbox_drop_prepare(ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_drop_t *d = (ngx_http_skillbox_drop_t *) op;
+
+    ngx_http_skillbox_archive_unlink(d->conf, d->id);
+}
+
+
+/* thread; the record was written before */
+
+static sb_code_t
+ngx_http_skillbox_drop_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
+    sb_err_t *err)
+{
+    return SB_OK;
+}
+
+
+static void
+ngx_http_skillbox_drop_free(ngx_http_skillbox_op_t *op)
+{
+    free(op);
+}
