@@ -219,6 +219,7 @@ cross: ## compile the programs for aarch64, without linking them
 	else echo "cross: NOT DONE: there is no $(CROSS) (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross)" >&2; fi
 
 # The helper's programs are found in PREFIX/libexec/skillbox: build and install with the same PREFIX.
+COMPLETIONS := bash-completion/completions zsh/site-functions fish/vendor_completions.d
 install: all ## install below DESTDIR/PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(PREFIX)/lib/nginx/modules \
 	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/skillbox/examples
@@ -227,6 +228,10 @@ install: all ## install below DESTDIR/PREFIX
 	    $(BUILD)/bin/sandbox-packer $(BUILD)/bin/sandbox-zygote.so $(DESTDIR)$(LIBEXECDIR)/
 	install -m 644 $(MODULE) $(DESTDIR)$(PREFIX)/lib/nginx/modules/
 	install -m 644 cli/skillbox.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,$(COMPLETIONS))
+	$(BUILD)/bin/skillbox completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/skillbox
+	$(BUILD)/bin/skillbox completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_skillbox
+	$(BUILD)/bin/skillbox completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/skillbox.fish
 	install -m 644 conf/nginx.conf.example conf/helper.yaml conf/systemd/sandbox-helper.service \
 	    $(DESTDIR)$(PREFIX)/share/skillbox/examples/
 	install -m 644 conf/systemd/sandbox-helper.socket conf/systemd/nginx.service.d-skillbox.conf \

@@ -22,6 +22,12 @@ enum {
     EXIT_BUSY = 7,         /* overloaded or rate limited: try again later */
 };
 
+/* All commands, in the overview's order; ends with NULL.  A group ("skill") is a first word. */
+extern const sb_command_t *const sb_commands[];
+
+/* The command that argv begins with (one word or two; *used is how many), or NULL. */
+const sb_command_t *sb_command_find(int argc, char *const *argv, int *used);
+
 extern const sb_command_t cmd_backup, cmd_restore, cmd_gc, cmd_doctor;
 extern const sb_command_t cmd_up, cmd_down, cmd_status;
 extern const sb_command_t cmd_key_create, cmd_key_list, cmd_key_rotate, cmd_key_revoke;
@@ -32,6 +38,6 @@ extern const sb_command_t cmd_file_put, cmd_file_get, cmd_file_list, cmd_file_ve
     cmd_file_delete;
 extern const sb_command_t cmd_runtime_list, cmd_runtime_check, cmd_runtime_import;
 extern const sb_command_t cmd_run, cmd_exec_list, cmd_exec_show, cmd_exec_get, cmd_exec_logs,
-    cmd_exec_cancel, cmd_exec_delete, cmd_health;
+    cmd_exec_cancel, cmd_exec_delete, cmd_health, cmd_completion;
 
 #endif

@@ -2,6 +2,7 @@
  * exec.c - `skillbox exec ...`: executions, live and kept.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,27 +35,74 @@ static int get(const sb_args_t *args, const char *suffix, sb_reply_t *reply)
     return sb_call_checked(&server, &call, reply);
 }
 
+static const sb_option_t show_options[] = {
+    {.name = "json", .help = "the same as --output json"},
+    {.name = NULL},
+};
+
+static void print_field(const char *label, const json_t *value)
+{
+    char *text = json_is_string(value) || json_is_null(value)
+                     ? NULL
+                     : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    const char *s = json_is_string(value) ? json_string_value(value) : text;
+
+    if (s != NULL) {
+        printf("%-14s ", label);
+        sb_print_safe(stdout, s, strlen(s), false);
+        putchar('\n');
+    }
+    free(text);
+}
+
+/* What a person looks for first; the log is at the end. */
+static bool print_record(const json_t *record)
+{
+    static const char *const members[] = {
+        "execution_id", "skill_name",  "skill_version", "status",      "error",
+        "exit_code",    "duration_ms", "created_at",    "finished_at", "output",
+        "files_list",   "files_url",   "usage",         "warnings",    NULL};
+    const char *logs = json_string_value(json_object_get(record, "logs"));
+
+    for (const char *const *m = members; *m != NULL; m++) {
+        print_field(*m, json_object_get(record, *m));
+    }
+    if (logs != NULL) {
+        putchar('\n');
+        sb_print_log(stdout, logs, strlen(logs));
+    }
+    return true;
+}
+
 static int run_show(const sb_args_t *args)
 {
     sb_reply_t reply;
+    json_t *record = NULL;
     int rc = get(args, "", &reply);
 
-    if (rc == EXIT_OK && !sb_reply_print(&reply)) {
-        rc = EXIT_FAILED;
+    if (rc == EXIT_OK && sb_args_flag(args, "json")) {
+        rc = sb_reply_print(&reply) ? EXIT_OK : EXIT_FAILED;
+    } else if (rc == EXIT_OK) {
+        record = sb_reply_json(&reply, NULL);
+        rc = record != NULL && print_record(record) ? EXIT_OK : EXIT_FAILED;
     }
+    json_decref(record);
     sb_reply_free(&reply);
     return rc;
 }
 
 const sb_command_t cmd_exec_show = {
     .name = "exec show",
-    .operands = "<id>",
+    .operands = "<execution>",
     .summary = "show the record of an execution",
     .details =
-        "Prints the stored record as JSON: status, output, error, usage, artifacts, and a freshly\n"
-        "signed files_url.",
+        "Prints the stored record: status, output, error, usage, artifacts, and a freshly signed\n"
+        "files_url.  As JSON, unless told --output table.",
+    .options = show_options,
     .remote = true,
-    .examples = "skillbox exec show 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11",
+    .json_first = true,
+    .examples = "skillbox exec show 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11\n"
+                "skillbox exec show 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11 --output table",
     .min_operands = 1,
     .max_operands = 1,
     .run = run_show,
@@ -62,10 +110,12 @@ const sb_command_t cmd_exec_show = {
 
 const sb_command_t cmd_exec_get = {
     .name = "exec get",
-    .operands = "<id>",
+    .operands = "<execution>",
     .summary = "the same as exec show",
-    .details = "Prints the stored record as JSON, as `skillbox exec show` does.",
+    .details = "Prints the stored record, as `skillbox exec show` does.",
+    .options = show_options,
     .remote = true,
+    .json_first = true,
     .examples = "skillbox exec get 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11",
     .min_operands = 1,
     .max_operands = 1,
@@ -75,15 +125,14 @@ const sb_command_t cmd_exec_get = {
 /* ---- list ---- */
 
 static const sb_option_t list_options[] = {
-    {.name = "skill", .arg = "NAME", .help = "of this skill only"},
+    {.name = "skill", .arg = "SKILL", .help = "of this skill only"},
     {.name = "status",
-     .arg = "STATUS",
-     .help = "only those that are queued, running, success, failed, timeout or cancelled"},
+     .arg = "queued|running|success|failed|timeout|cancelled",
+     .help = "only those"},
     {.name = "limit", .arg = "N", .help = "at most so many, up to 200 (default: 50)"},
     {.name = "cursor",
-     .arg = "ID",
+     .arg = "EXECUTION",
      .help = "go on behind this one, which a page before ended with"},
-    {.name = "output", .arg = "json|table", .help = "how to print them (default: table)"},
     {.name = "json", .help = "the same as --output json"},
     {.name = NULL},
 };
@@ -151,10 +200,10 @@ static int run_list(const sb_args_t *args)
     sb_call_t call = SB_CALL("GET", path);
     sb_server_t server;
     sb_reply_t reply;
-    bool json;
+    bool json = sb_args_flag(args, "json");
     int rc;
 
-    if (!sb_output_format(args, &json) || !list_path(args, path)) {
+    if (!list_path(args, path)) {
         return EXIT_USAGE;
     }
     if ((rc = sb_server_checked(args, &server)) != EXIT_OK) {
@@ -259,7 +308,7 @@ static int run_logs(const sb_args_t *args)
 
 const sb_command_t cmd_exec_logs = {
     .name = "exec logs",
-    .operands = "<id>",
+    .operands = "<execution>",
     .summary = "print the log of an execution",
     .details =
         "Prints what the script wrote to stdout and stderr, as it was kept; of a live one, what\n"
@@ -313,7 +362,7 @@ static int run_cancel(const sb_args_t *args)
 
 const sb_command_t cmd_exec_cancel = {
     .name = "exec cancel",
-    .operands = "<id>",
+    .operands = "<execution>",
     .summary = "cancel an execution that waits or runs",
     .details = "Ends an execution; its record, with what it had printed, stays.  Exit status 6 "
                "when it has\n"
@@ -343,7 +392,7 @@ static int run_delete(const sb_args_t *args)
 
 const sb_command_t cmd_exec_delete = {
     .name = "exec delete",
-    .operands = "<id>",
+    .operands = "<execution>",
     .summary = "delete the record, log and artifacts of an execution",
     .details =
         "Deletes what is kept of an execution that has ended.  One that is live is cancelled, and\n"

@@ -17,7 +17,6 @@
 #define FILE_MAX (1LL << 40) /* the server has a limit of its own */
 
 static const sb_option_t format_options[] = {
-    {"output", "FORMAT", "json or table (default: table)", false},
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
 };
@@ -38,7 +37,7 @@ static bool file_path(char out[SB_URL_MAX], const char *id, const char *suffix)
 static const sb_option_t put_options[] = {
     {"name", "NAME", "what the gateway calls it (default: the file's name)", false},
     {"type", "TYPE", "its media type (default: application/octet-stream)", false},
-    {"version-of", "ID", "store it as the next version of that file", false},
+    {"version-of", "FILE-ID", "store it as the next version of that file", false},
     {"json", NULL, "print the server's answer", false},
     {NULL, NULL, NULL, false},
 };
@@ -184,7 +183,7 @@ static int run_get(const sb_args_t *args)
 
 const sb_command_t cmd_file_get = {
     .name = "file get",
-    .operands = "<id>",
+    .operands = "<file-id>",
     .summary = "download a file that is kept",
     .details = "Writes the content of a kept file to stdout or to a file.",
     .options = get_options,
@@ -227,11 +226,7 @@ static bool print_files(const json_t *files)
 
 static int run_list(const sb_args_t *args)
 {
-    bool json;
-
-    return sb_output_format(args, &json)
-               ? sb_get_and_print(args, "/v1/files?limit=200", json, print_files)
-               : EXIT_USAGE;
+    return sb_get_and_print(args, "/v1/files?limit=200", sb_args_flag(args, "json"), print_files);
 }
 
 const sb_command_t cmd_file_list = {
@@ -248,9 +243,9 @@ const sb_command_t cmd_file_list = {
 static int run_versions(const sb_args_t *args)
 {
     char path[SB_URL_MAX];
-    bool json;
+    bool json = sb_args_flag(args, "json");
 
-    if (!sb_output_format(args, &json) || !file_path(path, sb_args_operand(args, 0), "/versions")) {
+    if (!file_path(path, sb_args_operand(args, 0), "/versions")) {
         return EXIT_USAGE;
     }
     return sb_get_and_print(args, path, json, print_files);
@@ -258,7 +253,7 @@ static int run_versions(const sb_args_t *args)
 
 const sb_command_t cmd_file_versions = {
     .name = "file versions",
-    .operands = "<id>",
+    .operands = "<file-id>",
     .summary = "list the versions of a file",
     .details = "Lists all versions of the file that the id is one of, the highest first.",
     .options = format_options,
@@ -296,7 +291,7 @@ static int run_delete(const sb_args_t *args)
 
 const sb_command_t cmd_file_delete = {
     .name = "file delete",
-    .operands = "<id>",
+    .operands = "<file-id>",
     .summary = "delete a file, one version of it",
     .details = "Deletes one version of a file; others stay.",
     .remote = true,

@@ -112,7 +112,7 @@ static int fail(const sb_err_t *err)
 static const sb_option_t create_options[] = {
     {"name", "NAME", "what the key is for (default: cli)", false},
     {"tenant", "ID", "the tenant it belongs to, made when new (default: default)", false},
-    {"role", "ROLE", "reader, runner, publisher or admin (default: runner)", false},
+    {"role", "reader|runner|publisher|admin", "what it may do (default: runner)", false},
     {"service", NULL, "may act for any tenant by the X-Tenant-ID header", false},
     {"expires", "DURATION", "valid this long, e.g. 12h (default: for ever)", false},
     {"store", "PATH", "the store's folder (default: that of the state folder)", false},
@@ -237,7 +237,6 @@ static const sb_option_t list_options[] = {
     {"store", "PATH", "the store's folder (default: that of the state folder)", false},
     {"state", "DIR", "state folder of `skillbox up` (default: $SKILLBOX_STATE,\nelse ./.skillbox)",
      false},
-    {"output", "FORMAT", "json or table (default: table)", false},
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
 };
@@ -289,12 +288,9 @@ static int run_list(const sb_args_t *args)
     char path[SB_STATE_PATH_MAX];
     sb_store_t *store;
     sb_err_t err;
-    bool json;
+    bool json = sb_args_flag(args, "json");
     int rc;
 
-    if (!sb_output_format(args, &json)) {
-        return EXIT_USAGE;
-    }
     if ((rc = sb_store_find(args, path)) != EXIT_OK) {
         return rc;
     }
@@ -409,7 +405,7 @@ static int run_rotate(const sb_args_t *args)
 
 const sb_command_t cmd_key_rotate = {
     .name = "key rotate",
-    .operands = "<id>",
+    .operands = "<key-id>",
     .summary = "replace an API key by a new one; the old one goes on for a while",
     .details =
         "Makes a successor with the same tenant, name, role and expiry, prints its secret, once,\n"
@@ -466,7 +462,7 @@ static int run_revoke(const sb_args_t *args)
 
 const sb_command_t cmd_key_revoke = {
     .name = "key revoke",
-    .operands = "<id>",
+    .operands = "<key-id>",
     .summary = "revoke an API key",
     .details = "Revokes the key with this id (see `skillbox key list`), at once: running gateways "
                "read the\n"

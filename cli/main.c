@@ -11,7 +11,7 @@
 #include "cli.h"
 #include "output.h"
 
-static const sb_command_t *const commands[] = {
+const sb_command_t *const sb_commands[] = {
     &cmd_up,
     &cmd_down,
     &cmd_status,
@@ -52,6 +52,7 @@ static const sb_command_t *const commands[] = {
     &cmd_runtime_list,
     &cmd_runtime_check,
     &cmd_runtime_import,
+    &cmd_completion,
     NULL,
 };
 
@@ -61,7 +62,7 @@ static void print_overview(FILE *out, const char *group)
     size_t len = group != NULL ? strlen(group) : 0;
 
     fprintf(out, "Usage: skillbox <command> [options]\n\n");
-    for (const sb_command_t *const *c = commands; *c != NULL; c++) {
+    for (const sb_command_t *const *c = sb_commands; *c != NULL; c++) {
         if (group == NULL || (strncmp((*c)->name, group, len) == 0 && (*c)->name[len] == ' ')) {
             fprintf(out, "  %-14s %s\n", (*c)->name, (*c)->summary);
         }
@@ -75,24 +76,23 @@ static void print_overview(FILE *out, const char *group)
 
 static bool is_group(const char *word)
 {
-    static const char *const groups[] = {"key", "tenant", "skill", "exec", "runtime"};
+    size_t len = strlen(word);
 
-    for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
-        if (strcmp(word, groups[i]) == 0) {
+    for (const sb_command_t *const *c = sb_commands; *c != NULL; c++) {
+        if (strncmp((*c)->name, word, len) == 0 && (*c)->name[len] == ' ') {
             return true;
         }
     }
     return false;
 }
 
-/* Matches one word or two; *used is how many. */
-static const sb_command_t *find_command(int argc, char **argv, int *used)
+const sb_command_t *sb_command_find(int argc, char *const *argv, int *used)
 {
-    for (const sb_command_t *const *c = commands; *c != NULL; c++) {
+    for (const sb_command_t *const *c = sb_commands; *c != NULL; c++) {
         const char *space = strchr((*c)->name, ' ');
         size_t first = space != NULL ? (size_t)(space - (*c)->name) : strlen((*c)->name);
 
-        if (strlen(argv[0]) != first || memcmp(argv[0], (*c)->name, first) != 0) {
+        if (argc < 1 || strlen(argv[0]) != first || memcmp(argv[0], (*c)->name, first) != 0) {
             continue;
         }
         *used = space != NULL ? 2 : 1;
@@ -156,14 +156,12 @@ static int run_command(const sb_command_t *cmd, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    const sb_command_t *cmd = NULL;
+    const sb_command_t *cmd;
     int used = 0, rc;
 
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told by the exit status */
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    if (argc > 1) {
-        cmd = find_command(argc - 1, argv + 1, &used);
-    }
+    cmd = sb_command_find(argc - 1, argv + 1, &used);
     if (cmd != NULL) {
         rc = run_command(cmd, argc - 1 - used, argv + 1 + used);
     } else {

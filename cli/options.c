@@ -27,6 +27,13 @@ const sb_option_t sb_remote_options[] = {
     {NULL, NULL, NULL, false},
 };
 
+static const sb_option_t output_options[] = {
+    {"output", "json|table", "how to print it (default: table)", false},
+    {"output", "json|table", "how to print it (default: json)", false},
+};
+
+static const sb_option_t help_option = {"help", NULL, "this text", false};
+
 typedef struct {
     const sb_option_t *option;
     const char *value; /* NULL for flags; points into argv */
@@ -51,14 +58,50 @@ static const sb_option_t *find_in(const sb_option_t *table, const char *name, si
     return NULL;
 }
 
+/* --output, of a command that has --json; else NULL. */
+static const sb_option_t *output_option(const sb_command_t *cmd)
+{
+    return find_in(cmd->options, "json", 4) != NULL ? &output_options[cmd->json_first] : NULL;
+}
+
+static size_t count(const sb_option_t *table)
+{
+    size_t n = 0;
+
+    while (table != NULL && table[n].name != NULL) {
+        n++;
+    }
+    return n;
+}
+
+const sb_option_t *sb_command_option(const sb_command_t *cmd, size_t i)
+{
+    size_t own = count(cmd->options), remote = cmd->remote ? count(sb_remote_options) : 0;
+    const sb_option_t *output = output_option(cmd);
+
+    if (i < own) {
+        return &cmd->options[i];
+    }
+    i -= own;
+    if (output != NULL && i-- == 0) {
+        return output;
+    }
+    if (i < remote) {
+        return &sb_remote_options[i];
+    }
+    return i == remote ? &help_option : NULL;
+}
+
 static const sb_option_t *find_option(const sb_command_t *cmd, const char *name, size_t len)
 {
-    const sb_option_t *o = find_in(cmd->options, name, len);
+    const sb_option_t *o;
 
-    if (o == NULL && cmd->remote) {
-        o = find_in(sb_remote_options, name, len);
+    for (size_t i = 0; (o = sb_command_option(cmd, i)) != NULL; i++) {
+        if (o != &help_option && strlen(o->name) == len && memcmp(o->name, name, len) == 0) {
+            return o;
+        }
     }
-    return o;
+    return NULL;
 }
 
 static bool was_given(const sb_args_t *a, const sb_option_t *o)
@@ -69,6 +112,17 @@ static bool was_given(const sb_args_t *a, const sb_option_t *o)
         }
     }
     return false;
+}
+
+/* The value of an option that may be given once; NULL: it was not. */
+static const char *given_value(const sb_args_t *a, const sb_option_t *o)
+{
+    for (size_t i = 0; o != NULL && i < a->ngiven; i++) {
+        if (a->given[i].option == o) {
+            return a->given[i].value;
+        }
+    }
+    return NULL;
 }
 
 /* Takes the option at argv[*i], and its value; *i is left on the last word used. */
@@ -97,6 +151,11 @@ static bool take_option(sb_args_t *a, int argc, char **argv, int *i)
     }
     if (!o->repeat && o->arg != NULL && was_given(a, o)) {
         sb_say_error("--%s was given twice", o->name);
+        return false;
+    }
+    if (value != NULL && o == output_option(a->cmd) && strcmp(value, "json") != 0 &&
+        strcmp(value, "table") != 0) {
+        sb_say_error("--output is either json or table");
         return false;
     }
     a->given[a->ngiven].option = o;
@@ -142,6 +201,12 @@ static bool take_words(sb_args_t *a, int argc, char **argv)
         } else {
             a->operands[a->noperands++] = w;
         }
+    }
+    const char *format = given_value(a, output_option(a->cmd));
+    if (format != NULL && strcmp(format, "table") == 0 &&
+        was_given(a, find_option(a->cmd, "json", 4))) {
+        sb_say_error("--json and --output table exclude each other");
+        return false;
     }
     if (a->noperands < a->cmd->min_operands) {
         sb_say_error("an operand is missing: %s", a->cmd->operands);
@@ -202,6 +267,11 @@ static const sb_option_t *must_find(const sb_args_t *args, const char *name)
 
 bool sb_args_flag(const sb_args_t *args, const char *name)
 {
+    const char *format = given_value(args, output_option(args->cmd));
+
+    if (strcmp(name, "json") == 0 && !was_given(args, must_find(args, name))) {
+        return format != NULL ? strcmp(format, "json") == 0 : args->cmd->json_first;
+    }
     return was_given(args, must_find(args, name));
 }
 
@@ -253,20 +323,18 @@ static void put_indented(FILE *out, const char *text, int indent)
 
 #define HELP_COLUMN 24
 
-static void put_options(FILE *out, const sb_option_t *o)
+static void put_option(FILE *out, const sb_option_t *o)
 {
-    for (; o != NULL && o->name != NULL; o++) {
-        int width = fprintf(out, "  --%s%s%s%s", o->name, o->arg != NULL ? " " : "",
-                            o->arg != NULL ? o->arg : "", o->repeat ? " ..." : "");
-        size_t first = strcspn(o->help, "\n");
+    int width = fprintf(out, "  --%s%s%s%s", o->name, o->arg != NULL ? " " : "",
+                        o->arg != NULL ? o->arg : "", o->repeat ? " ..." : "");
+    size_t first = strcspn(o->help, "\n");
 
-        if (width >= HELP_COLUMN) {
-            fprintf(out, "\n");
-            width = 0;
-        }
-        fprintf(out, "%*s%.*s\n", HELP_COLUMN - width, "", (int)first, o->help);
-        put_indented(out, o->help + first + (o->help[first] == '\n'), HELP_COLUMN);
+    if (width >= HELP_COLUMN) {
+        fprintf(out, "\n");
+        width = 0;
     }
+    fprintf(out, "%*s%.*s\n", HELP_COLUMN - width, "", (int)first, o->help);
+    put_indented(out, o->help + first + (o->help[first] == '\n'), HELP_COLUMN);
 }
 
 void sb_command_help(const sb_command_t *cmd, FILE *out)
@@ -274,11 +342,18 @@ void sb_command_help(const sb_command_t *cmd, FILE *out)
     fprintf(out, "Usage: skillbox %s%s%s%s\n\n%s\n", cmd->name, cmd->operands[0] ? " " : "",
             cmd->operands, cmd->options != NULL || cmd->remote ? " [options]" : "", cmd->details);
     fprintf(out, "\nOptions:\n");
-    put_options(out, cmd->options);
-    fprintf(out, "  --help%*sthis text\n", HELP_COLUMN - 8, "");
+    for (const sb_option_t *o = cmd->options; o != NULL && o->name != NULL; o++) {
+        put_option(out, o);
+    }
+    if (output_option(cmd) != NULL) {
+        put_option(out, output_option(cmd));
+    }
+    put_option(out, &help_option);
     if (cmd->remote) {
         fprintf(out, "\nServer:\n");
-        put_options(out, sb_remote_options);
+        for (const sb_option_t *o = sb_remote_options; o->name != NULL; o++) {
+            put_option(out, o);
+        }
     }
     fprintf(out, "\nExamples:\n");
     put_indented(out, cmd->examples, 2);

@@ -50,25 +50,6 @@ void sb_say(const char *fmt, ...)
     va_end(ap);
 }
 
-bool sb_output_format(const sb_args_t *args, bool *json)
-{
-    const char *format = sb_args_get(args, "output");
-
-    *json = sb_args_flag(args, "json");
-    if (format == NULL) {
-        return true;
-    }
-    if (strcmp(format, "json") == 0) {
-        *json = true;
-        return true;
-    }
-    if (strcmp(format, "table") == 0 && !*json) {
-        return true;
-    }
-    sb_say_error("--output is either json or table");
-    return false;
-}
-
 /* C0, DEL, and C1 (as UTF-8: C2 80..9F), which terminals obey too. */
 static bool is_control(const unsigned char *p, size_t left, size_t *len)
 {

@@ -24,11 +24,6 @@ void sb_say_err(const sb_err_t *err);
 /* A plain line on stderr, for people who watch. */
 void sb_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Does the user want JSON (--json, or --output json)?  An unknown --output is a usage error: false
- * and a message.  `options` of the command must have both. */
-struct sb_args_s;
-bool sb_output_format(const struct sb_args_s *args, bool *json);
-
 /* Text without control characters: they are printed as \xNN (newline and tab too unless `lines`).
  */
 void sb_print_safe(FILE *out, const char *s, size_t len, bool lines);

@@ -21,7 +21,7 @@
 static const sb_option_t run_options[] = {
     {"version", "VERSION", "which version (default: latest)", false},
     {"input", "JSON|@FILE|-", "the input: JSON text, a file, or stdin (default: {})", false},
-    {"script", "PATH", "run this script of the package instead of its entrypoint", false},
+    {"script", "SCRIPT", "run this script of the package instead of its entrypoint", false},
     {"module", "NAME", "run this Python module of the package (python -m)", false},
     {"arg", "A", "an argument for the script", true},
     {"env", "NAME=VALUE", "an environment variable for the script", true},

@@ -33,7 +33,6 @@ static const sb_option_t runtime_options[] = {
      false},
     {"state", "DIR", "state folder of `skillbox up` (default: $SKILLBOX_STATE,\nelse ./.skillbox)",
      false},
-    {"output", "FORMAT", "table or json (default: table)", false},
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
 };
@@ -249,11 +248,8 @@ static bool print_table(const json_t *runtimes)
 
 static int run_list(const sb_args_t *args)
 {
-    bool json;
+    bool json = sb_args_flag(args, "json");
 
-    if (!sb_output_format(args, &json)) {
-        return EXIT_USAGE;
-    }
     json_t *report = sb_runtime_report(args);
     if (report == NULL) {
         return EXIT_FAILED;
@@ -359,12 +355,9 @@ static int check_named(const json_t *report, const char *name, bool json)
 static int run_check(const sb_args_t *args)
 {
     const char *name = sb_args_operand(args, 0);
-    bool json;
+    bool json = sb_args_flag(args, "json");
     int rc;
 
-    if (!sb_output_format(args, &json)) {
-        return EXIT_USAGE;
-    }
     json_t *report = sb_runtime_report(args);
     if (report == NULL) {
         return EXIT_FAILED;
@@ -385,7 +378,7 @@ static int run_check(const sb_args_t *args)
 
 const sb_command_t cmd_runtime_check = {
     .name = "runtime check",
-    .operands = "[name]",
+    .operands = "[runtime]",
     .summary = "start each runtime in a sandbox and say whether it works",
     .details =
         "Does what `sandbox-helper --check` does: looks at the host and starts every runtime in a\n"

@@ -15,7 +15,6 @@
 #define LIST_PATH           "/v1/skills?limit=1000"
 
 static const sb_option_t format_options[] = {
-    {"output", "FORMAT", "json or table (default: table)", false},
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
 };
@@ -133,13 +132,9 @@ static int run_list(const sb_args_t *args)
 {
     json_t *list = json_array();
     sb_server_t server;
-    bool json;
+    bool json = sb_args_flag(args, "json");
     int rc;
 
-    if (!sb_output_format(args, &json)) {
-        json_decref(list);
-        return EXIT_USAGE;
-    }
     rc = sb_server_checked(args, &server);
     if (rc == EXIT_OK) {
         rc = fetch_list(&server, list);
@@ -205,10 +200,10 @@ static int run_show(const sb_args_t *args)
 {
     const char *version = sb_args_operand(args, 1);
     char path[SB_URL_MAX];
-    bool json;
+    bool json = sb_args_flag(args, "json");
 
-    if (!sb_output_format(args, &json) || !skill_path(path, sizeof(path), sb_args_operand(args, 0),
-                                                      version != NULL ? version : "latest")) {
+    if (!skill_path(path, sizeof(path), sb_args_operand(args, 0),
+                    version != NULL ? version : "latest")) {
         return EXIT_USAGE;
     }
     return sb_get_and_print(args, path, json, print_skill);
@@ -216,7 +211,7 @@ static int run_show(const sb_args_t *args)
 
 const sb_command_t cmd_skill_show = {
     .name = "skill show",
-    .operands = "<name> [version]",
+    .operands = "<skill> [version]",
     .summary = "show a skill: what it is, its scripts, its instructions",
     .details = "Shows one version of a skill (`latest` when none is named) with its instructions.",
     .options = format_options,
@@ -266,7 +261,7 @@ static int run_delete(const sb_args_t *args)
 
 const sb_command_t cmd_skill_delete = {
     .name = "skill delete",
-    .operands = "<name> <version> | <name> --all",
+    .operands = "<skill> <version> | <skill> --all",
     .summary = "delete a version of a skill, or all of them",
     .details = "Deletes one version of a skill, or with --all every version.",
     .options = delete_options,

@@ -14,8 +14,25 @@ static const sb_option_t status_options[] = {
     {"state", "DIR", "state folder of the gateway (default: $SKILLBOX_STATE, else\n./.skillbox)",
      false},
     {"json", NULL, "print {\"running\",\"url\",\"nginx_pid\",\"helper_pid\",\"ready\"}", false},
+    {"env", NULL,
+     "print SKILLBOX_SERVER_URL and SKILLBOX_API_KEY as a shell sets them, nothing else", false},
     {NULL, NULL, NULL, false},
 };
+
+/* For `eval`: neither text can hold a quote, the URL is ours and the key is base64url. */
+static int print_env(const sb_args_t *args, const sb_state_t *state)
+{
+    char key[SB_APIKEY_LEN + 1];
+
+    sb_state_key_load(sb_state_folder(args), key);
+    if (key[0] == '\0' || !sb_state_running(state)) {
+        sb_say_error(key[0] == '\0' ? "there is no key in the state folder that can be read"
+                                    : "the gateway is not running");
+        return EXIT_NOT_FOUND;
+    }
+    printf("export SKILLBOX_SERVER_URL='%s' SKILLBOX_API_KEY='%s'\n", state->url, key);
+    return EXIT_OK;
+}
 
 /* /ready's own words: an object, JSON null when there was no answer. */
 static json_t *ask_ready(const sb_state_t *state)
@@ -67,6 +84,9 @@ static int run_status(const sb_args_t *args)
         sb_say_err(&err);
         return err.code == SB_ENOTFOUND ? EXIT_NOT_FOUND : EXIT_FAILED;
     }
+    if (sb_args_flag(args, "env")) {
+        return print_env(args, &state);
+    }
     bool running = sb_state_running(&state);
     json_t *ready = sb_proc_alive(&state.nginx) ? ask_ready(&state) : json_null();
     const char *word = json_string_value(json_object_get(ready, "status"));
@@ -101,6 +121,7 @@ const sb_command_t cmd_status = {
         "Exit status 0: running and ready; 1: running, not ready; 3: not running.",
     .options = status_options,
     .examples = "skillbox status\n"
+                "eval \"$(skillbox status --env)\"    # then curl \"$SKILLBOX_SERVER_URL/ready\"\n"
                 "skillbox status --state /tmp/box --json",
     .run = run_status,
 };

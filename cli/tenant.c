@@ -170,7 +170,7 @@ static int run_limit(const sb_args_t *args)
 
 const sb_command_t cmd_tenant_create = {
     .name = "tenant create",
-    .operands = "<id>",
+    .operands = "<tenant>",
     .summary = "make a tenant, with limits",
     .details =
         "Makes a tenant straight in the store's folder.  A limit that is not given is none; the\n"
@@ -185,7 +185,7 @@ const sb_command_t cmd_tenant_create = {
 
 const sb_command_t cmd_tenant_limit = {
     .name = "tenant limit",
-    .operands = "<id>",
+    .operands = "<tenant>",
     .summary = "change or show what a tenant may take",
     .details =
         "Changes the limits that are given and prints all of them.  They count from the gateway's\n"
@@ -202,7 +202,6 @@ const sb_command_t cmd_tenant_limit = {
 
 static const sb_option_t list_options[] = {
     STORE_OPTIONS,
-    {"output", "FORMAT", "json or table (default: table)", false},
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
 };
@@ -259,12 +258,9 @@ static int run_list(const sb_args_t *args)
     json_t *tenants;
     sb_store_t *store;
     sb_err_t err;
-    bool json;
+    bool json = sb_args_flag(args, "json");
     int rc;
 
-    if (!sb_output_format(args, &json)) {
-        return EXIT_USAGE;
-    }
     if ((rc = sb_store_find_open(args, &store)) != EXIT_OK) {
         return rc;
     }
@@ -330,7 +326,7 @@ static int run_delete(const sb_args_t *args)
 
 const sb_command_t cmd_tenant_delete = {
     .name = "tenant delete",
-    .operands = "<id>",
+    .operands = "<tenant>",
     .summary = "delete an empty tenant and revoke its keys",
     .details =
         "Deletes a tenant that has neither skills, executions nor files (delete those first),\n"

@@ -219,7 +219,6 @@ const sb_command_t cmd_up = {
     .options = up_options,
     .examples = "skillbox up\n"
                 "skillbox up --state /tmp/box --port 8080\n"
-                "eval \"$(skillbox up --json | jq -r '\"export SKILLBOX_SERVER_URL=\\(.url) "
-                "SKILLBOX_API_KEY=\\(.api_key)\"')\"",
+                "skillbox up && eval \"$(skillbox status --env)\"",
     .run = run_up,
 };

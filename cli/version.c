@@ -11,7 +11,6 @@
 #define CALL_MS 60000
 
 static const sb_option_t format_options[] = {
-    {"output", "FORMAT", "json or table (default: table)", false},
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
 };
@@ -43,10 +42,9 @@ static bool print_versions(const json_t *versions)
 static int run_versions(const sb_args_t *args)
 {
     char path[SB_URL_MAX];
-    bool json;
+    bool json = sb_args_flag(args, "json");
 
-    if (!sb_output_format(args, &json) ||
-        !sb_path_build(path, sizeof(path), "/v1/skills/", sb_args_operand(args, 0), "/versions")) {
+    if (!sb_path_build(path, sizeof(path), "/v1/skills/", sb_args_operand(args, 0), "/versions")) {
         return EXIT_USAGE;
     }
     return sb_get_and_print(args, path, json, print_versions);
@@ -54,7 +52,7 @@ static int run_versions(const sb_args_t *args)
 
 const sb_command_t cmd_skill_versions = {
     .name = "skill versions",
-    .operands = "<name>",
+    .operands = "<skill>",
     .summary = "list the versions of a skill",
     .details = "Lists the versions of a skill, the newest first, and which of them `latest` means.",
     .options = format_options,
@@ -108,7 +106,7 @@ static int run_activate(const sb_args_t *args)
 
 const sb_command_t cmd_skill_activate = {
     .name = "skill activate",
-    .operands = "<name> <version>",
+    .operands = "<skill> <version>",
     .summary = "say which version `latest` means",
     .details = "From now on `latest` means this version, whatever is uploaded later, until it is\n"
                "deleted.  With `latest` as the version it follows the uploads again.",
