@@ -247,11 +247,25 @@ def call_tenants(gw, operator, gw_post, big):
     limited = gw.new_key("beta")
     gw.post("/v1/skills/from-fields", key=limited, json={"name": "a", "description": "d", "code": "1"})
     expect(429, gw.execute("a", key=limited))
+    call_full(gw, operator, limited)
     expect(409, gw.delete("/v1/admin/tenants/beta", key=operator))
     expect(403, gw.delete("/v1/admin/tenants/default"))
     expect(204, gw.delete("/v1/skills/a", key=limited))
     expect(204, gw.delete("/v1/admin/tenants/beta", key=operator))
     expect(404, gw.delete("/v1/admin/tenants/beta", key=operator))
+
+
+def call_full(gw, operator, key):
+    """A tenant at its disk_bytes, as `beta` is then."""
+    file = expect(201, gw.post("/v1/files?name=a", data=b"x", key=key)).json()
+    full = {"concurrent_runs": None, "queued_runs": None, "package_bytes": None, "disk_bytes": 1}
+    expect(200, gw.put("/v1/admin/tenants/beta", json={"limits": full}, key=operator))
+    expect(507, gw.execute("a", key=key))
+    expect(507, gw.upload(skill("b", "1"), key=key))
+    expect(507, gw.post("/v1/skills/from-fields", json={"name": "b", "description": "d", "code": "1"}, key=key))
+    expect(507, gw.post("/v1/files?name=b", data=b"x", key=key))
+    expect(507, gw.put(f"/v1/files/{file['id']}", data=b"x", key=key))
+    expect(204, gw.delete(f"/v1/files/{file['id']}", key=key))
 
 
 def call_operations(gw):
