@@ -43,6 +43,7 @@ static const char *const dbi_names[SB_DBI_COUNT] = {
     [SB_DBI_FILES] = "files",       [SB_DBI_FILEVERSIONS] = "fileversions",
     [SB_DBI_GRAVES] = "graves",     [SB_DBI_GRAVETIMES] = "gravetimes",
     [SB_DBI_USAGE] = "usage",       [SB_DBI_ARCHIVES] = "archives",
+    [SB_DBI_BALLAST] = "ballast",
 };
 
 /*
@@ -579,6 +580,7 @@ sb_code_t sb_batch_begin(sb_store_t *st, sb_batch_t **out, sb_err_t *err)
         atomic_store(&st->in_batch, false);
         return sb_store_fail(st, rc, "beginning a batch", err);
     }
+    b->low = sb_ballast_take(st, b->txn) != 0;
     *out = b;
     return SB_OK;
 }
@@ -588,6 +590,8 @@ static void batch_end(sb_batch_t *b, bool committed)
     sb_store_t *st = b->st;
 
     sb_packages_settle(b, committed);
+    if (b->full)
+        sb_ballast_let_go(st);
     sb_buf_free(&b->doubtful);
     sb_buf_free(&b->used);
     free(b);
@@ -599,6 +603,7 @@ sb_code_t sb_batch_commit(sb_batch_t *b, sb_err_t *err)
     int rc = mdb_txn_commit(b->txn);
     sb_code_t code = rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "committing a batch", err);
 
+    b->full |= code == SB_ENOSPACE;
     batch_end(b, rc == 0);
     return code;
 }
@@ -616,16 +621,32 @@ sb_code_t sb_batch_op_begin(sb_batch_t *b, MDB_txn **txn, sb_err_t *err)
     return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "beginning an operation", err);
 }
 
+sb_code_t sb_batch_grow_begin(sb_batch_t *b, MDB_txn **txn, sb_err_t *err)
+{
+    if (b->low)
+        return sb_err_set(err, SB_ENOSPACE, "store: it is full, until something is deleted");
+    return sb_batch_op_begin(b, txn, err);
+}
+
 sb_code_t sb_batch_op_end(sb_batch_t *b, MDB_txn *txn, sb_code_t code, sb_err_t *err)
 {
     int rc;
 
     if (code != SB_OK) {
         mdb_txn_abort(txn);
+        b->full |= code == SB_ENOSPACE;
         return code;
     }
     rc = mdb_txn_commit(txn);
-    return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "finishing an operation", err);
+    if (rc != 0)
+        code = sb_store_fail(b->st, rc, "finishing an operation", err);
+    b->full |= code == SB_ENOSPACE;
+    return code;
+}
+
+bool sb_batch_low(const sb_batch_t *b)
+{
+    return b->low;
 }
 
 /* ---- the change log ---- */

@@ -16,7 +16,8 @@
  * any one thread (nginx: the store thread), possibly at the same time as reads;
  * they don't touch a read's results.
  * The map's size is fixed by whoever creates the store.  A full disk or map is
- * SB_ENOSPACE and leaves the store readable.
+ * SB_ENOSPACE and leaves the store readable; some pages are kept back, so that
+ * deleting always goes on (sb_batch_low).
  *
  * Every catalog or key change also appends a revision to the change log, in the
  * same transaction.  JSON records are stored rendered and returned as they are.
@@ -280,6 +281,11 @@ sb_code_t sb_store_idempotency_find(sb_store_t *st, const char *tenant, const un
 sb_code_t sb_batch_begin(sb_store_t *st, sb_batch_t **out, sb_err_t *err);
 sb_code_t sb_batch_commit(sb_batch_t *b, sb_err_t *err); /* frees b in every case */
 void sb_batch_abort(sb_batch_t *b);                      /* frees b */
+/*
+ * The store is full: what would make it larger is SB_ENOSPACE, what deletes goes on with pages that
+ * were kept back for it, if it is not much at once.
+ */
+bool sb_batch_low(const sb_batch_t *b);
 
 /* key->id and created_ms are filled in when empty; the tenant is made when new. */
 sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key_t *key,

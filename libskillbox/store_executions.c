@@ -287,7 +287,7 @@ sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e,
     sb_code_t code = write_key(e->tenant, e->id, &key, id, err);
 
     if (code == SB_OK)
-        code = sb_batch_op_begin(b, &txn, err);
+        code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = find_or_grave(b, txn, &key, &value, err);
@@ -320,7 +320,7 @@ sb_code_t sb_batch_execution_running(sb_batch_t *b, const sb_execution_begin_t *
     running.owner = SB_OWNER_HELPER;
     running.queued = false;
     if (code == SB_OK)
-        code = sb_batch_op_begin(b, &txn, err);
+        code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = find_or_grave(b, txn, &key, &value, err);
@@ -439,7 +439,7 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_
     if (code == SB_OK)
         code = write_key(e->tenant, e->id, &key, id, err);
     if (code == SB_OK)
-        code = sb_batch_op_begin(b, &txn, err);
+        code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     e->dropped = false;

@@ -439,7 +439,7 @@ sb_code_t sb_batch_file_put(sb_batch_t *b, sb_file_put_t *put, sb_buf_t *json, s
 
     if (!sb_tenant_valid(put->tenant, strlen(put->tenant)) || !sb_digest_valid(put->digest))
         return sb_err_set(err, SB_EINVAL, "the tenant or the digest is not valid");
-    code = sb_batch_op_begin(b, &txn, err);
+    code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = add_file(b, txn, put, json, err);

@@ -123,7 +123,7 @@ sb_code_t sb_batch_idempotency_put(sb_batch_t *b, const char *tenant, const unsi
 
     if (!idem_key(&k, tenant, key))
         return sb_err_set(err, SB_EINVAL, "the tenant's id is too long");
-    code = sb_batch_op_begin(b, &txn, err);
+    code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = find(b->st, txn, &k, taken, err);

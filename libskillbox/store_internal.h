@@ -6,6 +6,7 @@
  *   store_keys.c        API keys
  *   store_tenants.c     tenants and their limits
  *   store_usage.c       what they keep, in bytes
+ *   store_ballast.c     pages kept back, so that a full store can be emptied
  *   store_upgrade.c     a store of an older schema becomes one of this
  *   store_backup.c      copies, checks; not in nginx
  *   store_skills.c      skill versions
@@ -58,6 +59,7 @@
  *                                           program that counted less
  *   archives    tenant, 16 bytes of id      u64: bytes of the execution's archive, as usage has
  *               (since 5)                   them
+ *   ballast     number (u64, since 5)       bytes of no meaning, a page of them
  */
 #ifndef SB_STORE_INTERNAL_H
 #define SB_STORE_INTERNAL_H
@@ -94,6 +96,7 @@ enum {
     SB_DBI_GRAVETIMES,
     SB_DBI_USAGE, /* since schema 5 */
     SB_DBI_ARCHIVES,
+    SB_DBI_BALLAST,
     SB_DBI_COUNT,
 };
 
@@ -121,6 +124,8 @@ struct sb_batch_s {
     sb_buf_t doubtful; /* digests, NUL-terminated one behind the other: their files go when no
                           record is there once the transaction has ended */
     sb_buf_t used;     /* paths of uploads that were taken over, to be removed after the commit */
+    bool low;          /* the ballast is gone: nothing may grow */
+    bool full;         /* something found no room: the ballast is let go afterwards */
 };
 
 /* ---- store.c: errors, keys, values ---- */
@@ -194,6 +199,8 @@ sb_code_t sb_store_keep(sb_store_t *st, sb_str_t *const *parts, size_t n, sb_err
 
 /* An operation is a nested transaction: op_end commits it when rc is SB_OK, else drops it. */
 sb_code_t sb_batch_op_begin(sb_batch_t *b, MDB_txn **txn, sb_err_t *err);
+/* As op_begin, of one that makes the store larger: SB_ENOSPACE while the ballast is gone. */
+sb_code_t sb_batch_grow_begin(sb_batch_t *b, MDB_txn **txn, sb_err_t *err);
 sb_code_t sb_batch_op_end(sb_batch_t *b, MDB_txn *txn, sb_code_t rc, sb_err_t *err);
 
 /* Takes the next revision and starts its entry {"rev":..,"op":..,"tenant":..; add members, then
@@ -299,6 +306,14 @@ sb_code_t sb_limits_get(sb_store_t *st, MDB_txn *txn, const char *id, int64_t li
 /* Makes the tenant's record unless it is there. */
 sb_code_t sb_tenant_make(sb_batch_t *b, MDB_txn *txn, const char *tenant, int64_t now,
                          sb_err_t *err);
+
+/* ---- store_ballast.c ---- */
+
+/* Takes the ballast unless it is there.  0, MDB_MAP_FULL: there is no room for it, or an error;
+ * then txn goes on as it was. */
+int sb_ballast_take(sb_store_t *st, MDB_txn *txn);
+/* Lets it go, in transactions of its own: no batch is open. */
+void sb_ballast_let_go(sb_store_t *st);
 
 /* ---- store_usage.c ---- */
 

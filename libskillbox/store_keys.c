@@ -270,7 +270,7 @@ sb_code_t sb_batch_key_put(sb_batch_t *b, const unsigned char sha256[32], sb_key
         sb_uuid7(key->id);
     if (key->created_ms == 0)
         key->created_ms = now;
-    code = sb_batch_op_begin(b, &txn, err);
+    code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = sb_tenant_make(b, txn, key->tenant, now, err);

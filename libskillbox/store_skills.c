@@ -304,7 +304,7 @@ sb_code_t sb_batch_skill_put(sb_batch_t *b, sb_skill_put_t *put, sb_err_t *err)
     put->created = put->bumped = false;
     put->stored_version[0] = '\0';
     if (code == SB_OK)
-        code = sb_batch_op_begin(b, &txn, err);
+        code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     code = find_same(b, txn, put, err);

@@ -263,7 +263,7 @@ sb_code_t sb_batch_tenant_create(sb_batch_t *b, sb_tenant_t *tenant, sb_err_t *e
     if (code == SB_OK && !sb_tenant_valid(tenant->id, strnlen(tenant->id, sizeof(tenant->id))))
         code = sb_err_set(err, SB_EINVAL, "the tenant's id is not valid");
     if (code == SB_OK)
-        code = sb_batch_op_begin(b, &txn, err);
+        code = sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     if (tenant->created_ms == 0)

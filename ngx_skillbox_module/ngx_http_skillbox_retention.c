@@ -20,6 +20,7 @@
 
 
 #define NGX_HTTP_SKILLBOX_STEP_MAX     200      /* records of a step */
+#define NGX_HTTP_SKILLBOX_STEP_LOW     10       /* where there is no room */
 #define NGX_HTTP_SKILLBOX_STEP_TENANTS 50       /* without anything to go */
 #define NGX_HTTP_SKILLBOX_STEP_KEYS    1000
 #define NGX_HTTP_SKILLBOX_STEP_FILES   2000     /* looked at */
@@ -318,7 +319,7 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
     size_t                      at;
     int64_t                     now;
     sb_code_t                   code;
-    ngx_uint_t                  i;
+    ngx_uint_t                  i, keys;
     sb_retention_t             *r;
     ngx_http_skillbox_found_t   found;
 
@@ -328,6 +329,12 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
     r->before_ms = s->conf->keep_age ? now - s->conf->keep_age * 1000 : 0;
     r->keep = s->conf->keep_count;
     r->max = NGX_HTTP_SKILLBOX_STEP_MAX;
+    keys = NGX_HTTP_SKILLBOX_STEP_KEYS;
+
+    if (sb_batch_low(batch)) {
+        r->max = keys = NGX_HTTP_SKILLBOX_STEP_LOW;
+    }
+
     sb_buf_clear(&r->archives);
 
     code = SB_OK;
@@ -343,12 +350,11 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
     if (code == SB_OK) {
         code = sb_batch_idempotency_sweep(batch,
                                           now - s->conf->keep_keys * 1000,
-                                          NGX_HTTP_SKILLBOX_STEP_KEYS, err);
+                                          keys, err);
     }
 
     if (code == SB_OK) {
-        code = sb_batch_grave_sweep(batch, now - SB_GRAVE_AGE_MS,
-                                    NGX_HTTP_SKILLBOX_STEP_KEYS, err);
+        code = sb_batch_grave_sweep(batch, now - SB_GRAVE_AGE_MS, keys, err);
     }
 
     if (code != SB_OK) {

@@ -28,8 +28,13 @@
 static bool tarball_fail(tarball_t *t, const char *what)
 {
     const char *why = t->tar ? archive_error_string(t->tar) : NULL;
+    int err = why != NULL ? archive_errno(t->tar) : 0;
 
-    snprintf(t->error, sizeof(t->error), "%s: %s", what, why ? why : strerror(errno));
+    if (err > 0) { /* libarchive says "Write error" for whatever the disk said */
+        snprintf(t->error, sizeof(t->error), "%s: %s: %s", what, why, strerror(err));
+    } else {
+        snprintf(t->error, sizeof(t->error), "%s: %s", what, why ? why : strerror(errno));
+    }
     return false;
 }
 

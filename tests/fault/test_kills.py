@@ -272,9 +272,9 @@ def test_sigterm_kills_what_outlasts_the_stop_timeout(make_gateway, slow):
 
 
 def test_a_full_disk_for_uploads_is_an_error_not_a_crash(make_gateway):
-    """RLIMIT_FSIZE stands in for a full disk: nginx can write no file over 1 MiB."""
+    """RLIMIT_FSIZE stands in for a full disk: nginx can write no file over 3 MiB."""
     def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     gw = make_gateway(nginx_preexec=small_files)
     gw.push(skill("small", "print('ok')"))

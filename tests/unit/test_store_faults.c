@@ -376,6 +376,40 @@ static unsigned fill(fixture_t *f, unsigned max, sb_err_t *err)
     return i;
 }
 
+/* One result of so many bytes; the code of the operation, else of the commit. */
+static sb_code_t add_result(fixture_t *f, const char *id, size_t bytes)
+{
+    static char result[100000];
+    sb_execution_finish_t e = {.tenant = "acme",
+                               .id = id,
+                               .skill = "a",
+                               .status = "success",
+                               .result = result,
+                               .result_len = bytes,
+                               .logs = ""};
+    sb_batch_t *b;
+    sb_code_t code;
+
+    memset(result, 'x', bytes);
+    memcpy(result, "{\"a\":\"", 6);
+    memcpy(result + bytes - 2, "\"}", 2);
+    assert_int_equal(sb_batch_begin(f->st, &b, NULL), SB_OK);
+    code = sb_batch_execution_finish(b, &e, NULL);
+    sb_code_t end = sb_batch_commit(b, NULL);
+    return code != SB_OK ? code : end;
+}
+
+static sb_code_t delete_result(fixture_t *f, const char *id)
+{
+    sb_batch_t *b;
+    sb_code_t code;
+
+    assert_int_equal(sb_batch_begin(f->st, &b, NULL), SB_OK);
+    code = sb_batch_execution_delete(b, "acme", id, NULL, NULL);
+    sb_code_t end = sb_batch_commit(b, NULL);
+    return code != SB_OK ? code : end;
+}
+
 static void a_full_map_is_an_error_and_stays_readable(void **state)
 {
     fixture_t *f = *state;
@@ -392,7 +426,10 @@ static void a_full_map_is_an_error_and_stays_readable(void **state)
     assert_false(has_execution(f, id_of(9, n, 0)));
     assert_int_equal(sb_store_ping(f->st, &err), SB_OK);
     check_consistency(f->st);
-    /* what is small still goes in, and after closing it is all there */
+    /* until something is deleted nothing goes in, small as it may be */
+    assert_int_equal(begin_execution(f, "acme", id_of(8, 1, 0), getpid(), 1), SB_ENOSPACE);
+    for (unsigned i = 0; i < n - 1; i++)
+        assert_int_equal(delete_result(f, id_of(9, i, 0)), SB_OK);
     assert_int_equal(begin_execution(f, "acme", id_of(8, 1, 0), getpid(), 1), SB_OK);
     store_reopen(f);
     assert_true(has_execution(f, id_of(9, n - 1, 0)) && has_execution(f, id_of(8, 1, 0)));
@@ -428,6 +465,33 @@ static void a_batch_survives_the_operation_that_did_not_fit(void **state)
     assert_true(has_execution(f, id_of(1, 3, 0)));
     check_consistency(f->st);
     free(big);
+}
+
+/* Filled to the brim, by large and small results: what frees must still be possible. */
+static void a_full_map_is_emptied_by_deleting(void **state)
+{
+    static const size_t sizes[] = {90000, 20000, 3000, 100, 12};
+    fixture_t *f = *state;
+    unsigned n = 0, first = 0;
+    sb_err_t err;
+
+    assert_ok(sb_store_open(f->path, 2 << 20, true, &f->st, &err), &err);
+    for (int round = 0; round < 20; round++) {
+        for (size_t s = 0; s < 5; s++) {
+            sb_code_t code;
+
+            while ((code = add_result(f, id_of(9, n, 0), sizes[s])) == SB_OK)
+                n++;
+            assert_int_equal(code, SB_ENOSPACE);
+        }
+        for (int i = 0; i < 3 && first < n; i++, first++)
+            assert_int_equal(delete_result(f, id_of(9, first, 0)), SB_OK);
+    }
+    check_consistency(f->st);
+    while (first < n)
+        assert_int_equal(delete_result(f, id_of(9, first++, 0)), SB_OK);
+    assert_int_equal(add_result(f, id_of(9, n, 0), 90000), SB_OK);
+    check_consistency(f->st);
 }
 
 static bool write_text(const char *path, const char *text)
@@ -513,6 +577,7 @@ int main(void)
         WITH_STORE(slots_of_dead_readers_are_freed),
         WITH_STORE(an_idle_reader_pins_nothing),
         WITH_FOLDER(a_full_map_is_an_error_and_stays_readable),
+        WITH_FOLDER(a_full_map_is_emptied_by_deleting),
         WITH_FOLDER(a_batch_survives_the_operation_that_did_not_fit),
         WITH_FOLDER(a_full_disk_is_an_error_and_stays_readable),
     };
