@@ -20,6 +20,10 @@
 #include "output.h"
 #include "state.h"
 
+#define DAY_MS           (24 * 3600 * (int64_t)1000)
+#define EXPIRES_MAX_DAYS 3650
+#define GRACE_MAX_DAYS   30 /* as the API has it */
+
 sb_code_t sb_key_make(const char *path, sb_key_t *key, char secret[SB_APIKEY_LEN + 1],
                       sb_err_t *err)
 {
@@ -114,7 +118,7 @@ static const sb_option_t create_options[] = {
     {"tenant", "ID", "the tenant it belongs to, made when new (default: default)", false},
     {"role", "reader|runner|publisher|admin", "what it may do (default: runner)", false},
     {"service", NULL, "may act for any tenant by the X-Tenant-ID header", false},
-    {"expires", "DURATION", "valid this long, e.g. 12h (default: for ever)", false},
+    {"expires", "DURATION", "valid this long, e.g. 12h or 90d (default: for ever)", false},
     {"store", "PATH", "the store's folder (default: that of the state folder)", false},
     {"state", "DIR", "state folder of `skillbox up` (default: $SKILLBOX_STATE,\nelse ./.skillbox)",
      false},
@@ -135,12 +139,36 @@ static bool take_text(const char *value, const char *what, bool (*valid)(const c
     return true;
 }
 
+/* --name as a duration, or as days ("90d"), at most max_days; false and a message. */
+static bool take_days(const sb_args_t *args, const char *name, int max_days, int64_t *ms)
+{
+    const char *text = sb_args_get(args, name);
+    size_t digits = text != NULL ? strspn(text, "0123456789") : 0;
+    sb_err_t err;
+
+    if (text == NULL) {
+        return true;
+    }
+    if (digits == 0 || digits > 4 || strcmp(text + digits, "d") != 0) {
+        if (sb_duration_parse(text, strlen(text), ms, &err) == SB_OK) {
+            return true;
+        }
+        sb_say_error("--%s: %s; longer ones are days, as 90d", name, err.message);
+        return false;
+    }
+    if (atoi(text) > max_days) {
+        sb_say_error("--%s: \"%s\" is longer than %d days", name, text, max_days);
+        return false;
+    }
+    *ms = atoi(text) * DAY_MS;
+    return true;
+}
+
 static bool describe_key(const sb_args_t *args, sb_key_t *key)
 {
     const char *tenant = sb_args_get(args, "tenant"), *name = sb_args_get(args, "name");
-    const char *role = sb_args_get(args, "role"), *expires = sb_args_get(args, "expires");
-    int64_t ms;
-    sb_err_t err;
+    const char *role = sb_args_get(args, "role");
+    int64_t ms = 0;
 
     memset(key, 0, sizeof(*key));
     key->service = sb_args_flag(args, "service");
@@ -155,11 +183,10 @@ static bool describe_key(const sb_args_t *args, sb_key_t *key)
         sb_say_error("--role is one of reader, runner, publisher, admin");
         return false;
     }
-    if (expires != NULL) {
-        if (sb_duration_parse(expires, strlen(expires), &ms, &err) != SB_OK) {
-            sb_say_error("--expires: %s", err.message);
-            return false;
-        }
+    if (!take_days(args, "expires", EXPIRES_MAX_DAYS, &ms)) {
+        return false;
+    }
+    if (sb_args_get(args, "expires") != NULL) {
         key->expires_ms = sb_time_now_ms() + ms;
     }
     return true;
@@ -375,7 +402,7 @@ static void print_rotated(const sb_args_t *args, const sb_key_t *next, const cha
 
 static int run_rotate(const sb_args_t *args)
 {
-    const char *id = sb_args_operand(args, 0), *grace = sb_args_get(args, "grace");
+    const char *id = sb_args_operand(args, 0);
     char secret[SB_APIKEY_LEN + 1];
     int64_t grace_ms = 3600000, until;
     sb_store_t *store;
@@ -387,8 +414,7 @@ static int run_rotate(const sb_args_t *args)
         sb_say_error("'%s' is not the id of a key; see `skillbox key list`", id);
         return EXIT_USAGE;
     }
-    if (grace != NULL && sb_duration_parse(grace, strlen(grace), &grace_ms, &err) != SB_OK) {
-        sb_say_error("--grace: %s", err.message);
+    if (!take_days(args, "grace", GRACE_MAX_DAYS, &grace_ms)) {
         return EXIT_USAGE;
     }
     if ((rc = sb_store_find_open(args, &store)) != EXIT_OK) {

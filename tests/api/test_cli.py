@@ -1,6 +1,7 @@
 """The command line: against a real gateway, against a server that lies, and `up`/`down`."""
 
 import contextlib
+import datetime
 import http.server
 import io
 import json
@@ -496,6 +497,18 @@ def test_health_tells_what_is_ready(gateway):
     assert json.loads(cli("health", "--server", gateway.url, "--json").stdout)["status"] == "ready"
 
 
+@pytest.mark.parametrize("given, seconds", [("12h", 43200), ("90d", 7776000)])
+def test_a_key_may_last_hours_or_days(gateway, given, seconds):
+    made = json.loads(works(cli("key", "create", "--store", gateway.state / "store", "--expires", given, "--json")).stdout)
+    created, expires = (datetime.datetime.fromisoformat(made[k]) for k in ("created_at", "expires_at"))
+    assert abs((expires - created).total_seconds() - seconds) < 5
+
+
+@pytest.mark.parametrize("given", ["30h", "x", "d", "-1d", "99999d", "4000d", "1dd"])
+def test_a_key_may_not_last_what_is_no_time(given):
+    fails(cli("key", "create", "--store", "/nonexistent", f"--expires={given}"), 2, "--expires: ")
+
+
 def test_keys_are_made_listed_and_revoked_beside_a_running_gateway(gateway):
     store = ["--store", gateway.state / "store"]
     made = json.loads(works(cli("key", "create", *store, "--tenant", "t1", "--name", "né", "--role", "reader",
@@ -780,26 +793,6 @@ def test_up_as_root_works_from_a_build_tree_in_a_closed_home(state):
         assert (state / "bin/sandbox-helper").stat().st_mode & 0o7777 == 0o755
     finally:
         shutil.rmtree(home)
-
-
-def test_the_walk_through_in_the_readme_works_line_by_line(state):
-    text = (settings.TOP / "README.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()]
-    lines = [line for line in lines if line != "make deps all"]  # done already
-    script = "\n".join(lines).replace("build/bin/skillbox", str(SKILLBOX))
-    if settings.MODULE:
-        script = script.replace("skillbox up\n", f"skillbox up --module {settings.MODULE} --nginx {settings.NGINX}\n")
-    else:
-        script = script.replace("skillbox up\n", f"skillbox up --module static --nginx {settings.NGINX}\n")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SKILLBOX_")}
-    result = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=settings.TOP, capture_output=True, text=True,
-                            env={**env, "SKILLBOX_STATE": str(state)}, timeout=120 * settings.SLOW)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert not state.exists()
-    for expected in ("The gateway is running.", "pushed data-analysis 1.0.0", '"status":"ready"', '"summary":',
-                     "summary.txt", '"execution_id":"', '"error":"not_found"', "2,Bob"):
-        assert expected in result.stdout + result.stderr, expected
-    assert belongs_to(state) == []
 
 
 # ---- executions ----
