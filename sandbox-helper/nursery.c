@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,14 +42,19 @@ static void complain(const nursery_t *nu, const char *what)
     fprintf(stderr, "%s: %s: %s\n", nu->ops->name, what, strerror(errno));
 }
 
-/* What main ignored or blocked must not reach the scripts: both survive execve(2). */
+/*
+ * What main ignored or blocked must not reach the scripts: both survive execve(2).  Asked of the
+ * kernel: the C library refuses the two numbers it keeps for itself, and programs that start others
+ * (GNU make 4.3) leave just those ignored.
+ */
 static int default_signals(void)
 {
+    static const uint64_t by_default[4]; /* struct sigaction as the kernel has it: SIG_DFL is 0 */
     sigset_t set;
 
     for (int sig = 1; sig < NSIG; sig++)
         if (sig != SIGKILL && sig != SIGSTOP)
-            (void)signal(sig, SIG_DFL); /* the two numbers glibc keeps for itself fail */
+            (void)syscall(SYS_rt_sigaction, sig, by_default, NULL, sizeof(uint64_t));
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     return sigprocmask(SIG_SETMASK, &set, NULL);
