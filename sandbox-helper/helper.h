@@ -45,9 +45,10 @@ typedef struct helper_s {
     server_t server;
 
     queue_t runs, intakes;
-    loop_task_t dispatch; /* starts what can be started */
-    loop_timer_t refill;  /* makes what is to wait for the next */
-    struct job_s *jobs;   /* all that live, newest first */
+    loop_task_t dispatch;  /* starts what can be started */
+    loop_timer_t refill;   /* makes what is to wait for the next */
+    int64_t refill_due_us; /* when it may be put off no longer; 0: it was not */
+    struct job_s *jobs;    /* all that live, newest first */
     struct intake_s *uploads;
     size_t followers;       /* connections of `attach`: they take no place of others */
     uint64_t waiting_input; /* bytes of STDIN held in memory for jobs that wait */

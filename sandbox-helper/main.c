@@ -33,7 +33,8 @@
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define LAST_ANSWERS_MS 10000 /* after the runs were killed at a stop */
-#define REFILL_MS       5     /* from the start of a run to the making of its successor */
+#define REFILL_MS       5     /* from a run's start, or its end, to the making of its successor */
+#define REFILL_LATEST   20000 /* us: runs that follow each other put it off no longer */
 
 static helper_t helper;
 static loop_source_t signals;
@@ -141,11 +142,37 @@ static void refill(void *ctx)
     helper_t *h = ctx;
 
     loop_timer_clear(&h->loop, &h->refill);
+    h->refill_due_us = 0;
     collectors_refill(&h->collectors);
     for (size_t i = 0; i < h->roots.count; i++)
         warm_refill(&h->roots.root[i].sandboxes);
     zygotes_refill(&h->zygotes);
     prestarts_tend(&h->prestarts, h->runs.waiting > 0 || h->runs.running >= h->runs.max_running);
+}
+
+/* The next run would have to wait for what is made now. */
+static bool ran_dry(const helper_t *h)
+{
+    for (size_t i = 0; i < h->roots.count; i++)
+        if (warm_dry(&h->roots.root[i].sandboxes))
+            return true;
+    return zygotes_dry(&h->zygotes);
+}
+
+/*
+ * A run has the processors while it lasts, and the gateway right after it, to commit its record.
+ * What is made ahead for others waits for that.
+ */
+static void put_off_refill(helper_t *h)
+{
+    const int64_t now = loop_now_us();
+
+    if (h->refill_due_us == 0)
+        h->refill_due_us = now + REFILL_LATEST;
+    if (now >= h->refill_due_us)
+        refill(h);
+    else
+        loop_timer_set(&h->loop, &h->refill, REFILL_MS);
 }
 
 static void on_dispatch(void *ctx)
@@ -170,10 +197,14 @@ static void on_dispatch(void *ctx)
     while (h->packer.state == LINK_READY && (owner = queue_next(&h->intakes, NULL)) != NULL)
         intake_start(owner);
     zygotes_tend(&h->zygotes);
-    if (started) /* it has the processors for a while; most end before that */
-        loop_timer_set(&h->loop, &h->refill, REFILL_MS);
-    else
+    if (started) {
+        collectors_refill(&h->collectors); /* its end needs one */
+        put_off_refill(h);
+    } else if (ran_dry(h)) {
         refill(h);
+    } else {
+        put_off_refill(h);
+    }
 }
 
 /* Those in the root of that stage; NULL: all that packages may name. */

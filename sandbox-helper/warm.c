@@ -206,6 +206,11 @@ void warm_refill(warm_t *w)
     }
 }
 
+bool warm_dry(const warm_t *w)
+{
+    return w->count == 0 && w->want > 0 && w->link->state == LINK_READY;
+}
+
 void warm_close(warm_t *w)
 {
     w->want = 0;

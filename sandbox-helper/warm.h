@@ -7,6 +7,7 @@
 #ifndef SB_WARM_H
 #define SB_WARM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cgroup.h"
@@ -37,6 +38,8 @@ void warm_init(warm_t *w, stagelink_t *link, cgroups_t *cgroups, leftovers_t *le
 /* Asks for what is missing, when the stage is ready: between two runs.  Of those with an
  * interpreter for one at a time. */
 void warm_refill(warm_t *w);
+/* Some should wait, and none does. */
+bool warm_dry(const warm_t *w);
 /* Ends all that wait above `keep`, the oldest first, and their groups. */
 void warm_cut(warm_t *w, size_t keep);
 /* Ends all that wait, and their groups; none is made any more. */

@@ -159,6 +159,14 @@ void zygotes_refill(zygotes_t *z)
             warm_refill(&z->of[i]->now->pool);
 }
 
+bool zygotes_dry(const zygotes_t *z)
+{
+    for (size_t i = 0; i < STAGE_RUNTIMES; i++)
+        if (z->of[i] != NULL && z->of[i]->now != NULL && warm_dry(&z->of[i]->now->pool))
+            return true;
+    return false;
+}
+
 /* ---- which runs ---- */
 
 /* "tenant" or "tenant/skill" */

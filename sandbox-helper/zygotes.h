@@ -48,6 +48,8 @@ void zygotes_start(zygotes_t *z);
 void zygotes_tend(zygotes_t *z);
 /* Asks for children that wait, where some are missing: between two runs. */
 void zygotes_refill(zygotes_t *z);
+/* One has no child that waits, and should. */
+bool zygotes_dry(const zygotes_t *z);
 void zygotes_close(zygotes_t *z);
 
 /* The zygote's sandboxes for that run, or NULL: the plain way, which is counted. */
