@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -687,6 +688,64 @@ const policy_group_t policy_groups[] = {
           xattr_calls),
 };
 const size_t policy_ngroups = COUNT(policy_groups);
+
+/* ---- what setting up a sandbox needs besides ---- */
+
+static const policy_test_t setup_ioctl_tests[] = {COMMAND(1, SIOCSIFFLAGS)};
+static const policy_test_t setup_prctl_tests[] = {COMMAND(0, PR_CAPBSET_DROP),
+                                                  COMMAND(0, PR_SET_SECUREBITS)};
+
+const policy_setup_t policy_setup[] = {
+    /* its processes, in namespaces of their own */
+    {"clone3", NULL, 0},
+    {"clone", NULL, 0},
+    {"unshare", NULL, 0},
+    {"sethostname", NULL, 0},
+    {"ioctl", setup_ioctl_tests, COUNT(setup_ioctl_tests)},
+    /* its mounts */
+    {"open_tree", NULL, 0},
+    {"move_mount", NULL, 0},
+    {"fsopen", NULL, 0},
+    {"fsconfig", NULL, 0},
+    {"fsmount", NULL, 0},
+    {"mount_setattr", NULL, 0},
+    /* what confines it */
+    {"prlimit64", NULL, 0},
+    {"capset", NULL, 0},
+    {"prctl", setup_prctl_tests, COUNT(setup_prctl_tests)},
+    {"landlock_create_ruleset", NULL, 0},
+    {"landlock_add_rule", NULL, 0},
+    {"landlock_restrict_self", NULL, 0},
+    {"seccomp", NULL, 0},
+};
+const size_t policy_nsetup = COUNT(policy_setup);
+
+const policy_setup_t *policy_setup_of(const policy_call_t *call)
+{
+    for (size_t i = 0; i < COUNT(policy_setup); i++)
+        if (strcmp(policy_setup[i].name, call->name) == 0)
+            return &policy_setup[i];
+    return NULL;
+}
+
+static const policy_call_t *find_in(const policy_group_t *group, const char *name,
+                                    enum filter_variant variant)
+{
+    for (size_t i = 0; i < group->ncalls; i++)
+        if (strcmp(group->calls[i].name, name) == 0 &&
+            (group->calls[i].variants & (1u << variant)) != 0)
+            return &group->calls[i];
+    return NULL;
+}
+
+const policy_call_t *policy_find(const char *name, enum filter_variant variant)
+{
+    const policy_call_t *found = NULL;
+
+    for (size_t i = 0; found == NULL && i < COUNT(policy_groups); i++)
+        found = find_in(&policy_groups[i], name, variant);
+    return found;
+}
 
 int policy_number(uint32_t arch, const policy_call_t *call)
 {

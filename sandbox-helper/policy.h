@@ -75,6 +75,25 @@ extern const policy_group_t policy_groups[];
 extern const size_t policy_ngroups;
 
 /*
+ * What the making of a sandbox asks for and a run may not: a call as a whole, or where a test
+ * holds.  The program of the table lets it pass, and a second one, loaded when the sandbox is
+ * made, refuses it again as the table says (filter.h).
+ */
+typedef struct {
+    const char *name;
+    const policy_test_t *tests;
+    size_t ntests;
+} policy_setup_t;
+
+extern const policy_setup_t policy_setup[];
+extern const size_t policy_nsetup;
+
+/* The call's row for that variant, or NULL. */
+const policy_call_t *policy_find(const char *name, enum filter_variant variant);
+/* Of the row's name, or NULL. */
+const policy_setup_t *policy_setup_of(const policy_call_t *call);
+
+/*
  * The number of a call on an architecture (0: this one; else libseccomp's token); -1:
  * there is none.
  */

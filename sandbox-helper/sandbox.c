@@ -576,10 +576,7 @@ static int step_landlock_ahead(void *ctx)
 
 static int step_seccomp(void *ctx)
 {
-    const run_t *run = ctx;
-
-    return filter_load(
-        &run->stage->filters[run->cgroup != 0 ? FILTER_MEMORY_CGROUP : FILTER_NO_MEMORY_CGROUP]);
+    return filter_load_second(&((run_t *)ctx)->stage->second);
 }
 
 /* From here on the process may read what the caller made: main is out of its reach. */

@@ -38,7 +38,7 @@ typedef struct {
 /* What does not change between runs; made by stage_main before the first. */
 typedef struct {
     stage_config_t config;
-    filter_t filters[FILTER_VARIANTS];
+    filter_t second;  /* of the filter, whose first part every process of the stage has */
     int landlock_abi; /* 0: none, by the operator's word */
     bool no_proc;     /* procfs can't be mounted here, by the operator's word */
     landlock_rule_t rules[STAGE_RULES_MAX];

@@ -14,5 +14,5 @@ PACKER_SRCS := packer_main.c intake_child.c read_child.c image.c seal.c collect_
                privileges.c idmap.c landlock.c report.c
 # sandbox-zygote.so: what a run is made of, in a runtime's own python3.
 ZYGOTE_LIB_SRCS := names.c buf.c
-ZYGOTE_SRCS := zygote_python.c zygote_end.c sandbox.c mounts.c init.c memwatch.c launch.c jobfile.c rlimits.c filter_load.c \
+ZYGOTE_SRCS := zygote_python.c zygote_end.c zygote_hot.c sandbox.c mounts.c init.c memwatch.c launch.c jobfile.c rlimits.c filter_load.c \
                nursery.c sys.c privileges.c idmap.c landlock.c report.c template_image.c ready.c

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "nursery.h"
@@ -35,11 +36,17 @@ static int find_landlock(stage_hello_t *hello)
     return report_hello(hello, "landlock", ENOSYS);
 }
 
-static int compile_filters(stage_hello_t *hello)
+/* Before the capabilities go: then no_new_privs is not what this depends on. */
+static int load_filter(stage_hello_t *hello)
 {
-    for (int variant = 0; variant < FILTER_VARIANTS; variant++)
-        if (filter_compile((enum filter_variant)variant, &stage.filters[variant]) != 0)
-            return report_hello(hello, "seccomp filter", errno);
+    const enum filter_variant variant =
+        stage.config.memory_cgroup ? FILTER_MEMORY_CGROUP : FILTER_NO_MEMORY_CGROUP;
+    filter_t first;
+
+    if (filter_compile(variant, &first) != 0 ||
+        filter_compile_second(variant, &stage.second) != 0 || filter_load(&first) != 0)
+        return report_hello(hello, "seccomp filter", errno);
+    free(first.code);
     (void)malloc_trim(0); /* what libseccomp used would be copied by each fork's page tables */
     return 0;
 }
@@ -86,7 +93,7 @@ static int prepare(const stage_config_t *config, stage_hello_t *hello)
     /* inherited by all runs: when the host is out of memory they go before anything of the host */
     if (sys_write_text(AT_FDCWD, "/proc/self/oom_score_adj", "1000") != 0)
         return report_hello(hello, "oom_score_adj", errno);
-    if (find_landlock(hello) != 0 || compile_filters(hello) != 0)
+    if (find_landlock(hello) != 0)
         return -1;
     /* else each run would open /dev/urandom for it; a job can only slow down itself */
     json_object_seed(0);
@@ -94,7 +101,7 @@ static int prepare(const stage_config_t *config, stage_hello_t *hello)
         return report_hello(hello, step, errno);
     if (sandbox_prepare_rules(&stage) != 0)
         return report_hello(hello, "rules", errno);
-    if (give_up(hello) != 0 || probe(hello) != 0)
+    if (load_filter(hello) != 0 || give_up(hello) != 0 || probe(hello) != 0)
         return -1;
     return config->zygote != 0 ? become_zygote(hello) : 0;
 }

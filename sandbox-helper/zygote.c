@@ -26,7 +26,10 @@ static const char boot_code[] =
 
 _Static_assert(ZYGOTE_FD_PROGRAM == 4, "boot_code names it");
 
-static int program = -1;
+/* Made while memfd_create(2) may be called. */
+static struct {
+    int program, boot, input;
+} files = {-1, -1, -1};
 
 /* A copy in memory: no path of the host, and nothing to be found in a run's root. */
 int zygote_open(const stage_config_t *config)
@@ -47,8 +50,10 @@ int zygote_open(const stage_config_t *config)
     }
     if (from >= 0)
         close(from);
-    program = to;
-    return rc;
+    files.program = to;
+    files.boot = memfd_create("boot", MFD_CLOEXEC);
+    files.input = memfd_create("input", MFD_CLOEXEC);
+    return files.boot < 0 || files.input < 0 ? -1 : rc;
 }
 
 /* What a run of this runtime may know: other runtimes' variables and the host's paths are not
@@ -72,11 +77,9 @@ static void scrub(stage_config_t *config)
 static int write_boot(const stage_t *stage, const stage_hello_t *hello)
 {
     static zygote_boot_t boot;
-    int fd = memfd_create("boot", MFD_CLOEXEC);
+    const int fd = files.boot;
     int rc;
 
-    if (fd < 0)
-        return -1;
     boot = (zygote_boot_t){
         .magic = STAGE_MAGIC,
         .landlock_abi = stage->landlock_abi,
@@ -85,12 +88,10 @@ static int write_boot(const stage_t *stage, const stage_hello_t *hello)
         .config = stage->config,
     };
     scrub(&boot.config);
-    for (size_t i = 0; i < FILTER_VARIANTS; i++)
-        boot.filter_len[i] = stage->filters[i].len;
+    boot.second_len = stage->second.len;
     rc = sys_write_all(fd, &boot, sizeof(boot));
-    for (size_t i = 0; rc == 0 && i < FILTER_VARIANTS; i++)
-        rc = sys_write_all(fd, stage->filters[i].code,
-                           stage->filters[i].len * sizeof(*stage->filters[i].code));
+    if (rc == 0)
+        rc = sys_write_all(fd, stage->second.code, stage->second.len * sizeof(*stage->second.code));
     return rc == 0 && lseek(fd, 0, SEEK_SET) == 0 ? fd : -1;
 }
 
@@ -103,9 +104,8 @@ static int place(int fd, int at)
 static int place_all(int boot)
 {
     enum { AWAY = 64 };
-    int in = memfd_create("input", MFD_CLOEXEC);
-    int fds[] = {fcntl(in, F_DUPFD_CLOEXEC, AWAY), fcntl(program, F_DUPFD_CLOEXEC, AWAY),
-                 fcntl(boot, F_DUPFD_CLOEXEC, AWAY)};
+    int fds[] = {fcntl(files.input, F_DUPFD_CLOEXEC, AWAY),
+                 fcntl(files.program, F_DUPFD_CLOEXEC, AWAY), fcntl(boot, F_DUPFD_CLOEXEC, AWAY)};
     int out[2];
 
     if (fds[0] < 0 || fds[1] < 0 || fds[2] < 0 || pipe2(out, O_CLOEXEC) != 0)

@@ -25,7 +25,7 @@
  */
 enum {
     ZYGOTE_FD_PROGRAM = SB_STAGE_FD + 1, /* sandbox-zygote.so, in memory */
-    ZYGOTE_FD_BOOT,                      /* zygote_boot_t, then the filters' code */
+    ZYGOTE_FD_BOOT,                      /* zygote_boot_t, then the second filter's code */
     ZYGOTE_FD_AFTER
 };
 
@@ -34,8 +34,8 @@ typedef struct {
     int32_t landlock_abi;
     uint32_t missing; /* for the hello */
     uint32_t no_proc;
-    uint32_t filter_len[FILTER_VARIANTS]; /* instructions */
-    stage_config_t config;                /* scrubbed */
+    uint32_t second_len;   /* of the filter, in instructions */
+    stage_config_t config; /* scrubbed */
 } zygote_boot_t;
 
 /* Opens the program, from outside the template.  0, or -1 with errno. */

@@ -21,6 +21,7 @@ def preload(names):
     at_start = {top(name) for name in sys.modules} | builtins
     for name in names:
         __import__(name)
+    warm_up()  # what is made at the first use is then there
     loaded = {top(name) for name in sys.modules} - at_start
     zygote_modules.update(sys.modules)
     del zygote_modules["__main__"]
@@ -131,7 +132,7 @@ source_loader = sys.modules["_frozen_importlib_external"].SourceFileLoader
 
 
 def warm_up():
-    """Touches what a run will: each page is then copied before there is one."""
+    """What scripts do most."""
     names = {"__name__": "warm"}
     exec(compile(WARM, "/warm.py", "exec", 0, True), names)
 

@@ -161,24 +161,28 @@ static void __attribute__((noreturn)) leave(int status, bool interrupted, bool h
     _exit(status);
 }
 
-void zygote_end(const outcome_t *outcome, PyObject *functions)
+bool zygote_wind_up(PyObject *functions, int *status, bool *handlers)
 {
-    int status = outcome->status;
-    bool handlers;
-
     call("threading", "_shutdown");
     call("atexit", "_run_exitfuncs");
     if (!flush())
-        status = STATUS_FLUSH;
-    if (threads_left()) {
-        if (Py_FinalizeEx() < 0)
-            status = STATUS_FLUSH;
-        leave(status, outcome->interrupted, true);
-    }
+        *status = STATUS_FLUSH;
+    if (threads_left())
+        return false;
     /* machine code that the script has loaded may want to be told of the end */
-    handlers = call_boot(functions, "needs_exit_handlers");
+    *handlers = call_boot(functions, "needs_exit_handlers");
     (void)call_boot(functions, "take_apart");
     (void)flush_stream("stdout", false); /* what finalizers have printed; python3 asks no more */
     (void)flush_stream("stderr", false);
+    return true;
+}
+
+void zygote_end(const outcome_t *outcome, PyObject *functions)
+{
+    int status = outcome->status;
+    bool handlers = true;
+
+    if (!zygote_wind_up(functions, &status, &handlers) && Py_FinalizeEx() < 0)
+        status = STATUS_FLUSH;
     leave(status, outcome->interrupted, handlers);
 }

@@ -17,6 +17,13 @@ typedef struct {
  * does. */
 outcome_t zygote_outcome(PyObject *result);
 
+/*
+ * What the script has left running and open: threads, atexit, streams, its modules.  *status: the
+ * process's, changed where it must be.  *handlers: exit(3)'s have to run.  False: there are
+ * threads that only the interpreter itself can stop.
+ */
+bool zygote_wind_up(PyObject *functions, int *status, bool *handlers);
+
 /* Threads, atexit, streams, the script's modules; then the process ends.  functions: the namespace
  * of zygote_boot.py. */
 void zygote_end(const outcome_t *outcome, PyObject *functions) __attribute__((noreturn));

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "launch.h"
@@ -33,6 +34,7 @@
 #include "sys.h"
 #include "zygote.h"
 #include "zygote_end.h"
+#include "zygote_hot.h"
 
 #define THREAD_STACK (8 << 20) /* a main thread's */
 
@@ -45,6 +47,7 @@ typedef struct {
     PyObject *preloaded; /* sorted names that must not be found beside a script */
     char *args;          /* where the kernel reads this process's command line */
     size_t args_len;
+    hot_t *hot; /* NULL, or what each child has copied ahead */
 } zygote_t;
 
 static zygote_t zygote;
@@ -264,14 +267,54 @@ static void become(char *const argv[], char *const env[], uint32_t mode, void (*
 
 static void warm_up(void)
 {
-    PyObject *result = PyObject_CallFunction(function("warm_up"), NULL);
-
-    Py_XDECREF(result);
-    PyErr_Clear(); /* the run will tell */
+    (void)hot_touch(zygote.hot); /* else the run itself has the faults */
 }
 
 static const script_form_t form = {
     .born = PyOS_AfterFork_Child, .warm_up = warm_up, .become = become};
+
+/* ---- what a run will write to ---- */
+
+/* A run of nothing, and of what scripts do most; in a child that nobody hears of. */
+static void __attribute__((noreturn)) rehearse(hot_t *hot)
+{
+    static char script[] = "/dev/null";
+    char *const argv[] = {
+        (char *)zygote.stage.config.runtimes[zygote.stage.config.zygote - 1].interpreter, script,
+        NULL};
+    PyObject *result;
+    outcome_t outcome;
+    bool handlers;
+    int status = 0;
+
+    PyOS_AfterFork_Child();
+    result = PyObject_CallFunction(function("warm_up"), NULL);
+    if (result == NULL || enter(argv, environ, false, NULL) != 0 || !run_script(script, &outcome))
+        _exit(1);
+    Py_DECREF(result);
+    if (!zygote_wind_up(zygote.functions, &status, &handlers) || privileges_dumpable(true) != 0)
+        _exit(1);
+    _exit(hot_note(hot) == 0 ? 0 : 1);
+}
+
+/* Without it (no /proc, an old kernel) runs only take longer. */
+static void learn_hot_pages(void)
+{
+    hot_t *shared = hot_share();
+    int wstatus = 1;
+    pid_t pid;
+
+    if (shared == NULL)
+        return;
+    PyOS_BeforeFork();
+    pid = fork();
+    if (pid == 0)
+        rehearse(shared);
+    PyOS_AfterFork_Parent();
+    if (pid > 0 && (waitpid(pid, &wstatus, 0) != pid || wstatus != 0))
+        shared->count = 0;
+    zygote.hot = hot_keep(shared);
+}
 
 /* ---- the nursery ---- */
 
@@ -297,6 +340,7 @@ static const nursery_ops_t ops = {
 static void *serve(void *unused)
 {
     (void)PyGILState_Ensure(); /* for ever: no other thread has any business here */
+    learn_hot_pages();
     zygote.hello.ok = 1;
     _exit(nursery_serve(&ops, &zygote.hello));
 }
@@ -314,24 +358,20 @@ static int start_thread(void)
 
 /* ---- start ---- */
 
-static int read_filter(size_t variant, uint32_t len, off_t *at)
+static int read_filter(uint32_t len, off_t at)
 {
-    filter_t *filter = &zygote.stage.filters[variant];
+    filter_t *filter = &zygote.stage.second;
     const size_t size = len * sizeof(*filter->code);
 
-    if (len == 0 || len > BPF_MAXINSNS || (filter->code = malloc(size)) == NULL)
+    if (len == 0 || len > FILTER_SECOND_MAX || (filter->code = malloc(size)) == NULL)
         return -1;
     filter->len = (unsigned short)len;
-    if (sys_pread_all(ZYGOTE_FD_BOOT, filter->code, size, *at) != 0)
-        return -1;
-    *at += (off_t)size;
-    return 0;
+    return sys_pread_all(ZYGOTE_FD_BOOT, filter->code, size, at);
 }
 
 static int read_boot(void)
 {
     static zygote_boot_t boot;
-    off_t at = sizeof(boot);
 
     if (sys_pread_all(ZYGOTE_FD_BOOT, &boot, sizeof(boot), 0) != 0 || boot.magic != STAGE_MAGIC)
         return -1;
@@ -341,9 +381,8 @@ static int read_boot(void)
     zygote.stage.form = &form;
     zygote.hello = (stage_hello_t){
         .magic = STAGE_MAGIC, .missing = boot.missing, .landlock_abi = boot.landlock_abi};
-    for (size_t i = 0; i < FILTER_VARIANTS; i++)
-        if (read_filter(i, boot.filter_len[i], &at) != 0)
-            return -1;
+    if (read_filter(boot.second_len, sizeof(boot)) != 0)
+        return -1;
     memset(&boot, 0, sizeof(boot));
     close(ZYGOTE_FD_BOOT);
     close(ZYGOTE_FD_PROGRAM);

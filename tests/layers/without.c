@@ -280,6 +280,11 @@ WRAPPED(int, filter_load, const filter_t *filter)
     return without(SECCOMP) ? 0 : __real_filter_load(filter);
 }
 
+WRAPPED(int, filter_load_second, const filter_t *filter)
+{
+    return without(SECCOMP) ? 0 : __real_filter_load_second(filter);
+}
+
 WRAPPED(int, landlock_apply, int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)
 {
     return without(LANDLOCK) ? 0 : __real_landlock_apply(abi, flags, rules, nrules);

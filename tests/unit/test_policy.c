@@ -216,6 +216,35 @@ static uint32_t run(const filter_t *filter, const struct seccomp_data *data, uns
     return 0;
 }
 
+typedef struct {
+    filter_t first, second;
+} filters_t;
+
+static void compile(enum filter_variant variant, filters_t *out)
+{
+    assert_int_equal(filter_compile(variant, &out->first), 0);
+    assert_int_equal(filter_compile_second(variant, &out->second), 0);
+}
+
+static void release(const filters_t *filters)
+{
+    free(filters->first.code);
+    free(filters->second.code);
+}
+
+/* As the kernel asks them: the last one that was loaded first, an earlier one only outdoes it. */
+static uint32_t run_both(const filters_t *filters, const struct seccomp_data *data, unsigned *steps)
+{
+    unsigned more;
+    uint32_t second = run(&filters->second, data, steps);
+    uint32_t first = run(&filters->first, data, &more);
+
+    *steps += more;
+    return (int32_t)(first & SECCOMP_RET_ACTION_FULL) < (int32_t)(second & SECCOMP_RET_ACTION_FULL)
+               ? first
+               : second;
+}
+
 /* ---- what the table says ---- */
 
 static bool holds(const policy_test_t *test, const uint64_t *args)
@@ -248,7 +277,7 @@ static uint32_t expected(const policy_call_t *call, const uint64_t *args)
 }
 
 typedef struct {
-    const filter_t *filter;
+    const filters_t *filters;
     uint32_t arch;
     int number;
     const policy_call_t *call;
@@ -262,7 +291,7 @@ static void try_args(trial_t *t, const uint64_t *args)
     unsigned steps;
 
     memcpy(data.args, args, sizeof(data.args));
-    got = run(t->filter, &data, &steps);
+    got = run_both(t->filters, &data, &steps);
     t->tried++;
     t->steps += steps;
     if (got != want)
@@ -315,17 +344,18 @@ static void test_the_program_is_the_table(void **state)
 
     fill(&table, seccomp_arch_native());
     for (int v = 0; v < FILTER_VARIANTS; v++) {
-        filter_t filter = {0};
-        trial_t t = {.filter = &filter, .arch = table.arch};
+        filters_t filters = {0};
+        trial_t t = {.filters = &filters, .arch = table.arch};
 
-        assert_int_equal(filter_compile((enum filter_variant)v, &filter), 0);
+        compile((enum filter_variant)v, &filters);
         for (t.number = 0; t.number < NUMBERS; t.number++) {
             t.call = table.rows[v][t.number];
             try_call(&t);
         }
-        print_message("variant %d: %u instructions; %lu calls tried, %.1f instructions each\n", v,
-                      filter.len, t.tried, (double)t.steps / (double)t.tried);
-        free(filter.code);
+        print_message("variant %d: %u and %u instructions; %lu calls tried, %.1f each\n", v,
+                      filters.first.len, filters.second.len, t.tried,
+                      (double)t.steps / (double)t.tried);
+        release(&filters);
     }
 }
 
@@ -349,18 +379,51 @@ static void test_foreign_calls_are_killed(void **state)
         {AUDIT_ARCH_X86_64, 0},
 #endif
     };
-    filter_t filter = {0};
+    filters_t filters = {0};
     unsigned steps;
 
-    assert_int_equal(filter_compile(FILTER_NO_MEMORY_CGROUP, &filter), 0);
+    compile(FILTER_NO_MEMORY_CGROUP, &filters);
     for (size_t i = 0; i < COUNT(foreign); i++) {
         struct seccomp_data data = {.nr = foreign[i].number, .arch = foreign[i].arch};
 
-        assert_int_equal(run(&filter, &data, &steps), SECCOMP_RET_KILL_PROCESS);
+        assert_int_equal(run_both(&filters, &data, &steps), SECCOMP_RET_KILL_PROCESS);
     }
     struct seccomp_data none = {.nr = -1, .arch = seccomp_arch_native()};
-    assert_int_equal(run(&filter, &none, &steps), SECCOMP_RET_ERRNO | EPERM);
-    free(filter.code);
+    assert_int_equal(run_both(&filters, &none, &steps), SECCOMP_RET_ERRNO | EPERM);
+    release(&filters);
+}
+
+/* What a stage may do more than a run is what policy_setup names, nothing else. */
+static void try_first(const table_t *table, const filters_t *filters, int number)
+{
+    const policy_call_t *call = table->rows[FILTER_MEMORY_CGROUP][number];
+    const policy_setup_t *setup = call == NULL ? NULL : policy_setup_of(call);
+
+    for (uint64_t value = 0; value < 300; value++) {
+        struct seccomp_data data = {.nr = number, .arch = table->arch};
+        unsigned steps;
+
+        for (size_t i = 0; i < COUNT(data.args); i++)
+            data.args[i] = value;
+        if (setup == NULL)
+            assert_int_equal(run(&filters->second, &data, &steps), SECCOMP_RET_ALLOW);
+        else if (setup->ntests == 0)
+            assert_int_equal(run(&filters->first, &data, &steps), SECCOMP_RET_ALLOW);
+    }
+}
+
+static void test_the_first_program_lets_pass_only_what_setting_up_needs(void **state)
+{
+    static table_t table;
+    filters_t filters = {0};
+
+    fill(&table, seccomp_arch_native());
+    compile(FILTER_MEMORY_CGROUP, &filters);
+    for (int number = 0; number < NUMBERS; number++)
+        try_first(&table, &filters, number);
+    for (size_t i = 0; i < policy_nsetup; i++)
+        assert_non_null(policy_find(policy_setup[i].name, FILTER_NO_MEMORY_CGROUP));
+    release(&filters);
 }
 
 static int print(const char *name)
@@ -378,6 +441,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_every_known_call_has_a_row),
         cmocka_unit_test(test_rows_are_complete),
         cmocka_unit_test(test_the_program_is_the_table),
+        cmocka_unit_test(test_the_first_program_lets_pass_only_what_setting_up_needs),
         cmocka_unit_test(test_foreign_calls_are_killed),
     };
 
