@@ -42,6 +42,7 @@
 #include "../libskillbox/buf.h"
 #include "../libskillbox/err.h"
 #include "../libskillbox/fastcgi.h"
+#include "../libskillbox/jsontext.h"
 #include "../libskillbox/limits.h"
 #include "../libskillbox/names.h"
 #include "../libskillbox/protocol.h"
@@ -592,6 +593,13 @@ ngx_int_t ngx_http_skillbox_record_begin(ngx_http_request_t *r,
 ngx_int_t ngx_http_skillbox_record_finish(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
     ngx_http_skillbox_call_t *call);
+/* what a run's error says whose result was not JSON */
+#define NGX_HTTP_SKILLBOX_NO_RESULT  "the helper's result was not valid"
+
+/* a result without output, as the helper would have written it; sb_buf_ok() */
+void ngx_http_skillbox_render_end(sb_buf_t *out, const char *status,
+    const char *error, size_t len, int64_t duration_ms, const char *skill,
+    const char *version);
 /* without a result; posted, not waited for; nothing if it was ended before */
 void ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
     ngx_http_skillbox_run_t *run, const char *status, const char *error,

@@ -19,6 +19,10 @@
     (SB_RESULT_MAX + NGX_HTTP_SKILLBOX_LOG_MAX + 4096)
 
 
+/* the end of the year 9999: times have four digits for it */
+#define NGX_HTTP_SKILLBOX_COMPLETION_LAST_MS  253402300799999
+
+
 typedef struct {
     ngx_http_skillbox_op_t        op;
     char                          tenant[SB_TENANT_MAX + 1];
@@ -34,6 +38,7 @@ typedef struct {
     ngx_http_skillbox_main_conf_t  *conf;
     int64_t                       log_len;
     ngx_uint_t                    running;
+    ngx_uint_t                    invalid;      /* its result is no JSON */
     sb_buf_t                      body;         /* result, then log */
     ngx_fd_t                      fd;           /* of a spooled body */
     off_t                         offset;
@@ -53,6 +58,8 @@ static ngx_int_t ngx_http_skillbox_completion_text(ngx_http_request_t *r,
 static ngx_int_t ngx_http_skillbox_completion_number(ngx_http_request_t *r,
     const char *name, int64_t *out);
 static ngx_int_t ngx_http_skillbox_completion_fill(ngx_http_request_t *r,
+    ngx_http_skillbox_completion_t *c);
+static ngx_int_t ngx_http_skillbox_completion_check(
     ngx_http_skillbox_completion_t *c);
 static void ngx_http_skillbox_completion_prepare(ngx_http_skillbox_op_t *op);
 static sb_code_t ngx_http_skillbox_completion_apply(
@@ -371,6 +378,10 @@ ngx_http_skillbox_completion_facts(ngx_http_request_t *r,
     }
 
     if (!sb_tenant_valid(c->tenant, ngx_strlen(c->tenant))
+        || !sb_name_valid(c->skill, ngx_strlen(c->skill))
+        || !sb_semver_valid(c->version, ngx_strlen(c->version))
+        || c->created_ms > NGX_HTTP_SKILLBOX_COMPLETION_LAST_MS
+        || c->finished_ms > NGX_HTTP_SKILLBOX_COMPLETION_LAST_MS
         || c->files > SB_ARTIFACT_FILES_MAX
         || c->log_len > NGX_HTTP_SKILLBOX_LOG_MAX)
     {
@@ -492,9 +503,46 @@ ngx_http_skillbox_completion_prepare(ngx_http_skillbox_op_t *op)
         c->size -= n;
     }
 
-    if (!sb_buf_ok(&c->body)) {
+    if (!sb_buf_ok(&c->body)
+        || ngx_http_skillbox_completion_check(c) != NGX_OK)
+    {
         sb_err_set(&op->err, SB_EINTERNAL, "out of memory");
     }
+}
+
+
+/*
+ * thread: a result that is no JSON would spoil each answer that it is in.  It
+ * will be none when it comes again, so the run has failed; its log is kept.
+ */
+
+static ngx_int_t
+ngx_http_skillbox_completion_check(ngx_http_skillbox_completion_t *c)
+{
+    size_t    len;
+    sb_buf_t  body;
+
+    len = c->body.len - c->log_len;
+
+    if (c->running || sb_json_valid_object(c->body.data, len)) {
+        return NGX_OK;
+    }
+
+    c->invalid = 1;
+    strcpy(c->status, "failed");
+
+    sb_buf_init(&body, NGX_HTTP_SKILLBOX_COMPLETION_MAX);
+    ngx_http_skillbox_render_end(&body, c->status,
+                                 NGX_HTTP_SKILLBOX_NO_RESULT,
+                                 sizeof(NGX_HTTP_SKILLBOX_NO_RESULT) - 1,
+                                 c->finished_ms - c->created_ms, c->skill,
+                                 c->version);
+    sb_buf_add(&body, c->body.data + len, c->log_len);
+
+    sb_buf_free(&c->body);
+    c->body = body;
+
+    return sb_buf_ok(&c->body) ? NGX_OK : NGX_ERROR;
 }
 
 
@@ -575,6 +623,12 @@ ngx_http_skillbox_completion_done(ngx_http_request_t *r,
 
         if (c->dropped) {
             ngx_http_skillbox_archive_drop(c->conf, c->id);
+        }
+
+        if (c->invalid) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "helper sent a result that is no JSON");
+            ngx_str_set(&ctx->status, "failed");
         }
 
         r->headers_out.status = NGX_HTTP_NO_CONTENT;

@@ -29,7 +29,9 @@ typedef struct {
     char                          tenant[SB_TENANT_MAX + 1];
     char                          id[SB_UUID_LEN + 1];
     char                          skill[SB_NAME_MAX + 1];
+    char                          version[SB_VERSION_MAX + 1];
     char                          status[16];
+    ngx_uint_t                    invalid;      /* unsigned  invalid:1; */
     sb_buf_t                      out;          /* header block, result */
     size_t                        result;       /* where that begins */
     sb_buf_t                      log;
@@ -55,6 +57,7 @@ static ngx_uint_t ngx_http_skillbox_known_status(const char *s, size_t len);
 static ngx_http_skillbox_finish_t *ngx_http_skillbox_finish_create(
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
     const char *status, size_t len);
+static void ngx_http_skillbox_finish_check(ngx_http_skillbox_finish_t *f);
 static void ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_finish_head(ngx_http_skillbox_finish_t *f);
 static sb_code_t ngx_http_skillbox_finish_without(
@@ -318,6 +321,7 @@ ngx_http_skillbox_finish_create(ngx_http_skillbox_ctx_t *ctx,
     ngx_memcpy(f->tenant, ctx->key.tenant, sizeof(f->tenant));
     ngx_memcpy(f->id, run->id, sizeof(f->id));
     ngx_memcpy(f->skill, ctx->skill.data, ctx->skill.len);
+    ngx_memcpy(f->version, ctx->version.data, ctx->version.len);
     ngx_memcpy(f->status, status, len);
     f->created_ms = run->created_ms;
     f->finished_ms = sb_time_now_ms();
@@ -333,7 +337,6 @@ ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
     ngx_http_skillbox_run_t *run, const char *status, const char *error,
     size_t len)
 {
-    sb_buf_t                    *out;
     ngx_http_skillbox_finish_t  *f;
 
     ngx_http_skillbox_begin_cancel(run);
@@ -352,26 +355,64 @@ ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
         return;
     }
 
-    out = &f->out;
+    sb_buf_init(&f->out, 64 * SB_KIB);
+    ngx_http_skillbox_render_end(&f->out, status, error, len,
+                                 f->finished_ms - f->created_ms, f->skill,
+                                 f->version);
 
-    sb_buf_init(out, 64 * SB_KIB);
-    sb_buf_char(out, '{');
-    sb_json_key_str(out, "status", status);
-    sb_json_key_int(out, "duration_ms",
-                    ngx_max(f->finished_ms - f->created_ms, 1));
-    sb_json_key(out, "error");
-    sb_json_str(out, error, len);
-    sb_json_key_str(out, "skill_name", (char *) ctx->skill.data);
-    sb_json_key_str(out, "skill_version", (char *) ctx->version.data);
-    sb_buf_char(out, '}');
-
-    if (!sb_buf_ok(out)
+    if (!sb_buf_ok(&f->out)
         || ngx_http_skillbox_store_post(&f->op, NULL, NULL) != NGX_OK)
     {
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
                       "the end of execution \"%s\" can't be recorded",
                       run->id);
         f->op.free(&f->op);
+    }
+}
+
+
+/* any thread */
+
+void
+ngx_http_skillbox_render_end(sb_buf_t *out, const char *status,
+    const char *error, size_t len, int64_t duration_ms, const char *skill,
+    const char *version)
+{
+    sb_buf_char(out, '{');
+    sb_json_key_str(out, "status", status);
+    sb_json_key_int(out, "duration_ms", ngx_max(duration_ms, 1));
+    sb_json_key(out, "error");
+    sb_json_str(out, error, len);
+    sb_json_key_str(out, "skill_name", skill);
+    sb_json_key_str(out, "skill_version", version);
+    sb_buf_char(out, '}');
+}
+
+
+/* thread: what is not JSON is not passed on, nor kept */
+
+static void
+ngx_http_skillbox_finish_check(ngx_http_skillbox_finish_t *f)
+{
+    if (sb_json_valid_object(f->out.data + f->result, f->out.len - f->result))
+    {
+        return;
+    }
+
+    f->invalid = 1;
+    f->result = 0;
+    strcpy(f->status, "failed");
+
+    sb_buf_free(&f->out);
+    sb_buf_init(&f->out, 64 * SB_KIB);
+    ngx_http_skillbox_render_end(&f->out, f->status,
+                                 NGX_HTTP_SKILLBOX_NO_RESULT,
+                                 sizeof(NGX_HTTP_SKILLBOX_NO_RESULT) - 1,
+                                 f->finished_ms - f->created_ms, f->skill,
+                                 f->version);
+
+    if (!sb_buf_ok(&f->out)) {
+        sb_err_set(&f->op.err, SB_EINTERNAL, "out of memory");
     }
 }
 
@@ -387,6 +428,7 @@ ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op)
         f->archive_bytes = ngx_http_skillbox_archive_bytes(f->conf, f->id);
     }
 
+    ngx_http_skillbox_finish_check(f);
     ngx_http_skillbox_finish_head(f);
 }
 
@@ -430,6 +472,10 @@ ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
 
     sb_code_t              code;
     sb_execution_finish_t  e;
+
+    if (op->err.code != SB_OK) {
+        return op->err.code;
+    }
 
     memset(&e, 0, sizeof(sb_execution_finish_t));
 
@@ -492,15 +538,21 @@ ngx_http_skillbox_finish_done(ngx_http_request_t *r,
 
     ngx_int_t  rc;
 
+    if (op->err.code == SB_OK && f->dropped) {
+        ngx_http_skillbox_archive_drop(f->conf, f->id);
+    }
+
     if (op->err.code != SB_OK) {
         rc = ngx_http_skillbox_error_sb(r, &op->err, "recording a run");
 
+    } else if (f->invalid) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "helper sent a result that is no JSON");
+        ngx_str_set(&ctx->status, "failed");
+        rc = ngx_http_skillbox_error(r, NGX_HTTP_BAD_GATEWAY,
+                                     "The helper gave no valid answer.");
+
     } else {
-
-        if (f->dropped) {
-            ngx_http_skillbox_archive_drop(f->conf, f->id);
-        }
-
         rc = ngx_http_skillbox_send_joined(r, NGX_HTTP_OK, &f->head, &f->out,
                                            f->result + 1);
     }

@@ -12,12 +12,27 @@
 #define RETRY_MAX 500 /* ten seconds */
 
 /* A busy group, on its own after its sandbox. */
-typedef struct {
+typedef struct leftover_s leftover_t;
+
+struct leftover_s {
+    leftover_t *next;
     leftovers_t *all;
     cgroup_leaf_t leaf;
     loop_timer_t timer;
     int tries;
-} leftover_t;
+};
+
+static void forget(leftover_t *left)
+{
+    leftover_t **p = &left->all->first;
+
+    while (*p != left)
+        p = &(*p)->next;
+    *p = left->next;
+    left->all->count--;
+    loop_timer_clear(left->all->loop, &left->timer);
+    free(left);
+}
 
 static void on_retry(void *ctx)
 {
@@ -32,8 +47,7 @@ static void on_retry(void *ctx)
     }
     if (!gone)
         log_event(LOG_ERROR, "a control group could not be removed", "group", left->leaf.name);
-    free(left);
-    all->count--;
+    forget(left);
     all->gone(all->ctx);
 }
 
@@ -45,10 +59,21 @@ void leftovers_remove(leftovers_t *l, cgroup_leaf_t *leaf)
     leftover_t *left = calloc(1, sizeof *left);
     if (left != NULL) { /* else the next start sweeps it */
         left->all = l;
+        left->next = l->first;
+        l->first = left;
         left->leaf = *leaf;
         left->timer = (loop_timer_t){.fn = on_retry, .ctx = left};
         l->count++;
         loop_timer_set(l->loop, &left->timer, RETRY_MS);
     }
     leaf->name[0] = '\0';
+}
+
+void leftovers_close(leftovers_t *l)
+{
+    while (l->first != NULL) {
+        cgroup_kill(l->cgroups, &l->first->leaf);
+        (void)cgroup_remove(l->cgroups, &l->first->leaf); /* else the next start sweeps it */
+        forget(l->first);
+    }
 }

@@ -13,6 +13,7 @@
 typedef struct {
     loop_t *loop;
     const cgroups_t *cgroups;
+    struct leftover_s *first;
     size_t count;            /* groups that are still there */
     void (*gone)(void *ctx); /* one less */
     void *ctx;
@@ -20,5 +21,7 @@ typedef struct {
 
 /* Removes a group, now or as soon as it can be; leaf is empty afterwards. */
 void leftovers_remove(leftovers_t *l, cgroup_leaf_t *leaf);
+/* Tries each once more and forgets it, without a call of gone(). */
+void leftovers_close(leftovers_t *l);
 
 #endif

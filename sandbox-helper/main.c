@@ -419,6 +419,7 @@ static void finish(helper_t *h)
     deliver_close(&h->deliver);
     spool_close(&h->spool);
     state_close(&h->state);
+    leftovers_close(&h->leftovers);
     cgroups_close(&h->cgroups);
     if (signals.fd >= 0)
         close(signals.fd);

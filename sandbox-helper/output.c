@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../libskillbox/jsontext.h"
 #include "../libskillbox/limits.h"
 #include "../libskillbox/units.h"
 #include "beneath.h"
-#include "jsontext.h"
 #include "output.h"
 
 #define OUTPUT_NAME "output.json"
@@ -48,13 +48,13 @@ static char *read_all(int fd, size_t size, size_t *len)
 
 static void compact(output_t *o, const char *text, size_t len)
 {
-    jsontext_error_t at;
+    sb_json_error_t at;
 
     if (len == 0) {
         bad(o, OUTPUT_NAME " is not valid JSON: it is empty");
         return;
     }
-    if (!jsontext_compact(text, len, &o->json, &at)) {
+    if (!sb_json_compact(text, len, &o->json, &at)) {
         o->state = OUTPUT_BAD;
         snprintf(o->error, sizeof(o->error),
                  OUTPUT_NAME " is not valid JSON: line %zu, column %zu: %s", at.line, at.column,
@@ -122,7 +122,7 @@ static const char *last_line(const char *text, size_t len, size_t *line_len)
 
 static void read_tail(output_t *o, int tailfd)
 {
-    jsontext_error_t at;
+    sb_json_error_t at;
     const char *line;
     size_t len, line_len;
     char *text = read_all(tailfd, SB_LOG_MAX, &len);
@@ -131,7 +131,7 @@ static void read_tail(output_t *o, int tailfd)
         return;
     }
     line = last_line(text, len, &line_len);
-    if (line != NULL && jsontext_compact(line, line_len, &o->json, &at) && sb_buf_ok(&o->json)) {
+    if (line != NULL && sb_json_compact(line, line_len, &o->json, &at) && sb_buf_ok(&o->json)) {
         o->state = OUTPUT_JSON;
     } else {
         sb_buf_clear(&o->json);

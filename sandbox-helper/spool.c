@@ -256,7 +256,8 @@ static size_t list_names(const spool_t *s, char (**names)[SPOOL_NAME_LEN + 1])
         return 0;
     }
     while ((e = readdir(dir)) != NULL) {
-        if (e->d_name[0] == '.' || strlen(e->d_name) > SPOOL_NAME_LEN)
+        size_t len = strlen(e->d_name);
+        if (e->d_name[0] == '.' || len > SPOOL_NAME_LEN)
             continue;
         if (n == cap) {
             size_t more = cap != 0 ? cap * 2 : 64;
@@ -266,7 +267,7 @@ static size_t list_names(const spool_t *s, char (**names)[SPOOL_NAME_LEN + 1])
             *names = p;
             cap = more;
         }
-        snprintf((*names)[n++], SPOOL_NAME_LEN + 1, "%s", e->d_name);
+        memcpy((*names)[n++], e->d_name, len + 1);
     }
     closedir(dir);
     return n;

@@ -1,12 +1,13 @@
 """A helper that is absent, slow, overloaded or broken: the client gets a clean answer."""
 
 import os
+import socket
 import threading
 import time
 
 import pytest
 
-from harness import check, fake
+from harness import check, fake, settings
 from harness.fake import STDERR, STDOUT, FakeHelper, end, record, reply, result, stream
 from harness.packages import skill
 
@@ -88,6 +89,8 @@ def test_a_correct_answer_passes(fakes):
     ("a body cut off", lambda r, c: result(output="x" * 10000)[:5000]),
     ("overloaded in END_REQUEST", lambda r, c: end(0, 2)),
     ("a result that is no JSON", lambda r, c: reply(b"not json", headers="X-Skillbox-Status: success\r\n")),
+    ("a result that only looks like JSON", lambda r, c: reply(b'{"status":nul}', headers="X-Skillbox-Status: success\r\n")),
+    ("a result that is not UTF-8", lambda r, c: reply(b'{"status":"\xff"}', headers="X-Skillbox-Status: success\r\n")),
     ("an empty result", lambda r, c: reply(b"", headers="X-Skillbox-Status: success\r\n")),
     ("a result without a status", lambda r, c: reply(b"{}")),
     ("a made-up status", lambda r, c: reply(b'{"status":"great"}', headers="X-Skillbox-Status: great\r\n")),
@@ -101,6 +104,27 @@ def test_a_broken_answer_is_502(fakes, what, answer):
     check.error(body, body.status_code)
     check.error(gw.execute("fake"), body.status_code)
     assert gw.get("/v1/skills").status_code == 200
+
+
+@pytest.mark.parametrize("result_", [b'{"status":nul}', b'{"a":"\xff"}', b'{} {}', b'{"a":1,}', b'["status"]'])
+def test_a_completion_that_is_no_json_is_a_failed_run_with_its_log(fakes, result_):
+    gw, _ = fakes(lambda r, c: reply(b'{"status":"queued"}', 202), completers=settings.NGINX_USER + " root" if settings.ROOT else "")
+    pushed(gw)
+    execution = gw.submit("fake")
+    body, now = result_ + b"a line\n", int(time.time() * 1000)
+    facts = {"Status": "success", "Tenant": "default", "Skill": "fake", "Version": "1.0.0", "Created": now, "Finished": now,
+             "Files": 0, "Log-Length": 7}
+    for name, value in (("Skill", "f\xff"), ("Version", "x"), ("Created", 10**18), (None, None)):
+        head = f"POST /completions/{execution} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"X-Skillbox-{k}: {value if k == name else v}\r\n" for k, v in facts.items())
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(10)
+            s.connect(str(gw.state / "sock" / "complete.sock"))
+            s.sendall(head.encode("latin-1") + b"\r\n" + body)
+            got = s.recv(4096)
+        assert got.startswith(b"HTTP/1.1 400" if name else b"HTTP/1.1 204"), got
+    record_ = gw.execution(execution)
+    assert (record_["status"], record_["error"], record_["logs"]) == ("failed", "the helper's result was not valid", "a line\n")
 
 
 def test_a_silent_helper_is_504(fakes):

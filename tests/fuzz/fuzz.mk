@@ -3,15 +3,18 @@
 #   make fuzz [FUZZ_SECONDS=20]   every target for that long, starting from a copy of its corpus,
 #                                 tests/fuzz/corpus/<target>/ (new inputs stay in the build folder),
 #                                 with the words of tests/fuzz/<target>.dict when there is one
+#                                 then a sanitized gateway from all sides (gateway_fuzz.py), each
+#                                 part for that long; FUZZ_SEED=N makes that series again
+#   make fuzz-gateway             the latter alone
 #   FUZZ_CORE, FUZZ_PACKAGE       targets that need libskillbox's core only, or the package code too
 #   FUZZ_HELPER                   targets in sandbox-helper's code
 
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 20
 
-FUZZ_CORE    := fuzz_fastcgi
+FUZZ_CORE    := fuzz_fastcgi fuzz_jsontext
 FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart fuzz_scan
-FUZZ_HELPER  := fuzz_jsontext fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job \
+FUZZ_HELPER  := fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job \
                 fuzz_oci fuzz_rootfs
 FUZZ_TARGETS := $(addprefix $(BUILD)/fuzz/,$(FUZZ_CORE) $(FUZZ_PACKAGE) $(FUZZ_HELPER))
 
@@ -27,11 +30,10 @@ $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson -lutf8proc -lpcre2-8
 
 fuzz_helper = $(BUILD)/fuzz/$(1): $(addprefix sandbox-helper/,$(2))
-$(call fuzz_helper,fuzz_jsontext,jsontext.c)
 $(call fuzz_helper,fuzz_tar,tarball.c)
 $(call fuzz_helper,fuzz_request,request.c config.c config_runtimes.c config_zygote.c config_prestart.c image.c)
 $(call fuzz_helper,fuzz_connection,connection.c loop.c)
-$(call fuzz_helper,fuzz_output,output.c jsontext.c beneath.c sys.c)
+$(call fuzz_helper,fuzz_output,output.c beneath.c sys.c)
 $(call fuzz_helper,fuzz_job,jobfile.c sys.c)
 $(call fuzz_helper,fuzz_oci,oci.c)
 $(call fuzz_helper,fuzz_rootfs,rootfs.c rmtree.c sys.c)
@@ -45,7 +47,7 @@ $(FUZZ_TARGETS): $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_CORE_SRCS) \
 	$(FUZZ_CC) $(CPPFLAGS_ALL) $(FUZZ_FLAGS) -o $@ $(filter %.c,$^) $(FUZZ_LIBS) -lcrypto
 
 .PHONY: fuzz
-fuzz: $(FUZZ_TARGETS) ## fuzz every target for FUZZ_SECONDS
+fuzz: $(FUZZ_TARGETS) ## fuzz every target, and a sanitized gateway, for FUZZ_SECONDS each
 	@set -e; for t in $(FUZZ_TARGETS); do \
 	    name=$${t##*/}; work=$(BUILD)/fuzz/corpus/$$name; log=$(BUILD)/fuzz/$$name.log; \
 	    mkdir -p $$work $(BUILD)/fuzz/crashes; \
@@ -57,3 +59,10 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every target for FUZZ_SECONDS
 	    fi; \
 	    echo "$$name: $(FUZZ_SECONDS) s, $$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) inputs, no finding"; \
 	done
+	@$(MAKE) -s --no-print-directory fuzz-gateway
+
+.PHONY: fuzz-gateway
+fuzz-gateway:
+	@tests/tools/deps build run test sanitize
+	@SKILLBOX_FUZZ_SECONDS=$(FUZZ_SECONDS) SKILLBOX_FUZZ_SEED=$(FUZZ_SEED) SANITIZE_LAYERS=api \
+	    tests/tools/sanitize --only -s -k never_breaks_the_gateway

@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../sandbox-helper/jsontext.h"
+#include "../../libskillbox/jsontext.h"
 #include "../../sandbox-helper/output.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -41,7 +41,7 @@ static int open_folder(void)
 static void check(const output_t *o, bool tail, size_t size)
 {
     sb_buf_t again = SB_BUF_INIT(o->json.len);
-    jsontext_error_t at;
+    sb_json_error_t at;
 
     if (o->state == OUTPUT_BAD) {
         assert(!tail && o->error[0] != '\0' && sb_utf8_valid(o->error, strlen(o->error)));
@@ -53,7 +53,7 @@ static void check(const output_t *o, bool tail, size_t size)
         return;
     }
     assert(o->json.len > 0 && o->json.len <= size && (!tail || o->json.data[0] == '{'));
-    assert(jsontext_compact(o->json.data, o->json.len, &again, &at) && again.len == o->json.len);
+    assert(sb_json_compact(o->json.data, o->json.len, &again, &at) && again.len == o->json.len);
     sb_buf_free(&again);
 }
 

@@ -75,7 +75,7 @@ http {{
         access_log off;
 
         location / {{
-            skillbox_internal {completer};
+            skillbox_internal {completers};
             {internal}
         }}
     }}
@@ -128,7 +128,7 @@ def merged(base, extra):
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
     server, location, internal; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
-    skillbox_pass), with_helper=False (start none), programs (another folder of sandbox-helper and its companions),
+    skillbox_pass), with_helper=False (start none), completers (users who may post completions), programs (another folder of sandbox-helper and its companions),
     nginx_preexec (called in nginx before its exec)."""
 
     live = set()  # those that are not stopped: their processes are not another's leftovers
@@ -179,7 +179,7 @@ class Gateway:
             load_module=f"load_module {settings.MODULE};" if settings.MODULE else "",
             user=f"user {settings.NGINX_USER};" if settings.ROOT else "",
             workers=o.get("workers", 2), state=self.state, port=self.port, port2=self.port2,
-            completer=settings.HELPER_USER if settings.ROOT else "",
+            completers=o.get("completers", settings.HELPER_USER if settings.ROOT else ""),
             helper=o.get("helper_pass", f"unix:{self.helper_socket}"),
             **{block: o.get(block, "").replace("{state}", str(self.state))
                for block in ("main", "http", "server", "location", "internal")})

@@ -1,5 +1,5 @@
 /*
- * jsontext.h - checks JSON text and copies it without insignificant white space.
+ * jsontext.h - checks JSON text, and copies it without insignificant white space.
  *
  * A tree is never built: 8 MiB of "[[],[],..." would become gigabytes of nodes,
  * and a tree loses what it can't hold.  Here key order, duplicate keys and numbers
@@ -12,15 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "../libskillbox/buf.h"
+#include "buf.h"
 
-#define JSONTEXT_DEPTH_MAX  256
-#define JSONTEXT_NUMBER_MAX 1024 /* characters of one number */
+#define SB_JSON_DEPTH_MAX  256
+#define SB_JSON_NUMBER_MAX 1024 /* characters of one number */
 
 typedef struct {
     size_t line, column; /* 1-based, in bytes */
     const char *what;    /* static text */
-} jsontext_error_t;
+} sb_json_error_t;
 
 /*
  * One value of RFC 8259, of any type, with white space around it and a byte order
@@ -28,6 +28,12 @@ typedef struct {
  * refuse a whole text for one of them.  false: *err says where and why, out is
  * partly written.  Growth of out is checked by the caller (sb_buf_ok).
  */
-bool jsontext_compact(const char *text, size_t len, sb_buf_t *out, jsontext_error_t *err);
+bool sb_json_compact(const char *text, size_t len, sb_buf_t *out, sb_json_error_t *err);
+
+/*
+ * Is it one object of RFC 8259, without an escape of a lone surrogate?  For what a peer says is
+ * one: a text from sb_json_compact() may be a member of it.
+ */
+bool sb_json_valid_object(const char *text, size_t len);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * jsontext.c - see jsontext.h.  Pure: touches nothing but its arguments.  Runs in
- * the confined collect child, over bytes that the script chose.
+ * jsontext.c - see jsontext.h.  Pure: touches nothing but its arguments.  Copies in the
+ * confined collect child, over bytes that the script chose; checks in the gateway's store
+ * thread, over what the helper made of them.
  */
 #include <string.h>
 
@@ -8,11 +9,23 @@
 
 typedef struct {
     const unsigned char *start, *p, *end;
-    sb_buf_t *out;
+    sb_buf_t *out;    /* NULL: it is checked only */
     const char *what; /* why it failed */
     unsigned depth;
-    unsigned char closers[JSONTEXT_DEPTH_MAX]; /* '}' or ']' of each open object or array */
+    unsigned char closers[SB_JSON_DEPTH_MAX + 1]; /* '}' or ']' of each open object or array */
 } scan_t;
+
+static void put(scan_t *s, const void *text, size_t len)
+{
+    if (s->out != NULL) {
+        sb_buf_add(s->out, text, len);
+    }
+}
+
+static void put_char(scan_t *s, char c)
+{
+    put(s, &c, 1);
+}
 
 static bool fail(scan_t *s, const char *what)
 {
@@ -84,8 +97,11 @@ static bool scan_escape(scan_t *s, const unsigned char **copied)
             return true;
         }
     }
-    sb_buf_add(s->out, *copied, (size_t)(s->p - *copied));
-    sb_buf_str(s->out, "\\ufffd");
+    if (s->out == NULL) {
+        return fail(s, "a lone surrogate");
+    }
+    put(s, *copied, (size_t)(s->p - *copied));
+    put(s, "\\ufffd", 6);
     s->p += 6;
     *copied = s->p;
     return true;
@@ -101,7 +117,7 @@ static bool scan_string(scan_t *s)
 
         if (*s->p == '"') {
             s->p++;
-            sb_buf_add(s->out, copied, (size_t)(s->p - copied));
+            put(s, copied, (size_t)(s->p - copied));
             return true;
         }
         if (*s->p < 0x20) {
@@ -159,10 +175,10 @@ static bool scan_number(scan_t *s)
     if (!good) {
         return fail(s, "a malformed number");
     }
-    if (s->p - first > JSONTEXT_NUMBER_MAX) {
+    if (s->p - first > SB_JSON_NUMBER_MAX) {
         return fail(s, "a number is too long");
     }
-    sb_buf_add(s->out, first, (size_t)(s->p - first));
+    put(s, first, (size_t)(s->p - first));
     return true;
 }
 
@@ -174,7 +190,7 @@ static bool scan_word(scan_t *s, const char *word)
         return fail(s, "a value was expected");
     }
     s->p += n;
-    sb_buf_add(s->out, word, n);
+    put(s, word, n);
     return true;
 }
 
@@ -193,7 +209,7 @@ static bool scan_key(scan_t *s)
         return fail(s, "':' was expected");
     }
     s->p++;
-    sb_buf_char(s->out, ':');
+    put_char(s, ':');
     return true;
 }
 
@@ -202,14 +218,14 @@ static bool scan_open(scan_t *s, bool *complete)
 {
     unsigned char closer = *s->p == '{' ? '}' : ']';
 
-    if (s->depth == JSONTEXT_DEPTH_MAX) {
+    if (s->depth == (s->out != NULL ? SB_JSON_DEPTH_MAX : SB_JSON_DEPTH_MAX + 1)) {
         return fail(s, "nested too deeply");
     }
-    sb_buf_char(s->out, (char)*s->p++);
+    put_char(s, (char)*s->p++);
     skip_space(s);
     if (s->p < s->end && *s->p == closer) {
         s->p++;
-        sb_buf_char(s->out, (char)closer);
+        put_char(s, (char)closer);
         *complete = true;
         return true;
     }
@@ -258,7 +274,7 @@ static bool scan_after(scan_t *s, bool *more)
         }
         if (*s->p == ',') {
             s->p++;
-            sb_buf_char(s->out, ',');
+            put_char(s, ',');
             *more = true;
             return closer == ']' || scan_key(s);
         }
@@ -267,7 +283,7 @@ static bool scan_after(scan_t *s, bool *more)
         }
         s->p++;
         s->depth--;
-        sb_buf_char(s->out, (char)closer);
+        put_char(s, (char)closer);
     }
     return true;
 }
@@ -290,7 +306,7 @@ static bool scan_text(scan_t *s)
     return s->p == s->end || fail(s, "something follows the value");
 }
 
-static void locate(const scan_t *s, jsontext_error_t *err)
+static void locate(const scan_t *s, sb_json_error_t *err)
 {
     err->what = s->what;
     err->line = err->column = 1;
@@ -303,7 +319,7 @@ static void locate(const scan_t *s, jsontext_error_t *err)
     }
 }
 
-bool jsontext_compact(const char *text, size_t len, sb_buf_t *out, jsontext_error_t *err)
+bool sb_json_compact(const char *text, size_t len, sb_buf_t *out, sb_json_error_t *err)
 {
     scan_t s = {.out = out};
 
@@ -314,4 +330,13 @@ bool jsontext_compact(const char *text, size_t len, sb_buf_t *out, jsontext_erro
     }
     locate(&s, err);
     return false;
+}
+
+bool sb_json_valid_object(const char *text, size_t len)
+{
+    scan_t s = {.out = NULL};
+
+    s.start = s.p = (const unsigned char *)text;
+    s.end = s.start + len;
+    return len > 0 && text[0] == '{' && scan_text(&s);
 }
