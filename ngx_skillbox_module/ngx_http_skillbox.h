@@ -97,6 +97,7 @@ typedef struct {
     off_t                         max_input;
     ngx_str_t                     artifacts;
     ngx_array_t                  *sign_keys;   /* the first signs */
+    ngx_array_t                  *cors;        /* of ngx_str_t; NULL: off */
     time_t                        sign_ttl;
     ngx_http_complex_value_t     *public_url;
     ngx_http_complex_value_t     *scan;        /* NULL: warn */
@@ -375,6 +376,15 @@ void ngx_http_skillbox_authenticate(ngx_http_request_t *r,
 ngx_int_t ngx_http_skillbox_authorize(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_access_handler(ngx_http_request_t *r);
+
+
+/* ngx_http_skillbox_cors.c */
+
+char *ngx_http_skillbox_set_cors(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_skillbox_cors_answer(ngx_http_request_t *r);
+ngx_int_t ngx_http_skillbox_cors_preflight(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
 
 
 /* ngx_http_skillbox_roles.c, _key_use.c */

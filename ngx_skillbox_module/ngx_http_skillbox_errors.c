@@ -490,7 +490,12 @@ ngx_http_skillbox_header_filter(ngx_http_request_t *r)
         ngx_http_skillbox_limits_end(ctx);      /* answered: the run is over */
     }
 
-    if (slcf->enable && ngx_http_skillbox_add_request_id(r) != NGX_OK) {
+    /* a range that is not there ends the first attempt to send the headers */
+
+    if (slcf->enable && !(r->err_status && ngx_http_skillbox_has_request_id(r))
+        && (ngx_http_skillbox_add_request_id(r) != NGX_OK
+            || ngx_http_skillbox_cors_answer(r) != NGX_OK))
+    {
         return NGX_ERROR;
     }
 
@@ -807,12 +812,6 @@ static ngx_int_t
 ngx_http_skillbox_add_request_id(ngx_http_request_t *r)
 {
     ngx_str_t  id;
-
-    /* a range that is not there ends the first attempt to send the headers */
-
-    if (r->err_status && ngx_http_skillbox_has_request_id(r)) {
-        return NGX_OK;
-    }
 
     ngx_http_skillbox_request_id(r, &id);
 

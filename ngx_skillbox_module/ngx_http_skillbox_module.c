@@ -130,6 +130,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       offsetof(ngx_http_skillbox_loc_conf_t, json_errors),
       NULL },
 
+    { ngx_string("skillbox_cors"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_1MORE,
+      ngx_http_skillbox_set_cors,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("skillbox_max_package"),
       NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_off_slot,
@@ -496,6 +503,7 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     conf->max_file = NGX_CONF_UNSET;
     conf->max_input = NGX_CONF_UNSET;
     conf->sign_keys = NGX_CONF_UNSET_PTR;
+    conf->cors = NGX_CONF_UNSET_PTR;
     conf->sign_ttl = NGX_CONF_UNSET;
 
     conf->upstream.next_upstream_tries = NGX_CONF_UNSET_UINT;
@@ -532,6 +540,7 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_off_value(conf->max_input, prev->max_input, SB_INPUT_MAX);
     ngx_conf_merge_str_value(conf->artifacts, prev->artifacts, "");
     ngx_conf_merge_ptr_value(conf->sign_keys, prev->sign_keys, NULL);
+    ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
     ngx_conf_merge_sec_value(conf->sign_ttl, prev->sign_ttl, 3600);
 
     if (conf->public_url == NULL) {

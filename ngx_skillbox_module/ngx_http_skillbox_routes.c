@@ -258,6 +258,12 @@ ngx_http_skillbox_content_handler(ngx_http_request_t *r)
     }
 
     if (ctx->method == NULL) {
+        rc = ngx_http_skillbox_cors_preflight(r, ctx);
+
+        if (rc != NGX_DECLINED) {
+            return rc;
+        }
+
         return ngx_http_skillbox_error(r, NGX_HTTP_NOT_ALLOWED,
                                        "The method is not allowed here, "
                                        "these are: %s.", ctx->route->allow);
