@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from harness import check, watch
+from harness import check, settings, watch
 from harness.openapi import OpenApi
 from harness.packages import skill
 
@@ -121,3 +121,15 @@ def test_the_requests_id_is_in_the_access_log_and_the_helpers(make_gateway):
     assert gw.execute("there", headers={"X-Request-ID": "seen-everywhere"}).status_code == 200
     watch.wait_for(lambda: "seen-everywhere" in gw.helper_log, 5, "the helper's log has no request id")
     watch.wait_for(lambda: "seen-everywhere" in (gw.state / "logs" / "ids.log").read_text(), 5, "the access log has none")
+
+
+def test_the_document_leads_from_each_promise_to_tests_that_exist():
+    text = (settings.TOP / "docs" / "contract.md").read_text()
+    rows = [row for row in re.findall(r"^\| (.+?) \| (.+?) \|$", text, re.M) if row[0] not in ("promise",)]
+    assert len(rows) > 40
+    for promise, tests in rows:
+        named = re.findall(r"`(\w+)/(\w+)`", tests)
+        assert named, promise
+        for file, name in named:
+            source = (settings.TOP / "tests" / "api" / f"test_{file}.py").read_text()
+            assert re.search(rf"^def test_{name}\(", source, re.M), f"{promise}: there is no test_{name} in test_{file}.py"
