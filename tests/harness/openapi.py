@@ -38,6 +38,7 @@ class Problem(AssertionError):
 class OpenApi:
     def __init__(self, path=PATH):
         self.document = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        self.prefixes = ()  # locations that the API stands below
         self.checked = set()  # schemas, as text
         self.used = set()  # components that something refers to
         self.operations = {}  # (METHOD, path as in the file): operation, with the path's parameters
@@ -93,6 +94,10 @@ class OpenApi:
                    for media, item in response.get("content", {}).items()}
         return response, content
 
+    def path_of(self, answer):
+        path = re.sub(r"^https?://[^/]+", "", answer.request.url).split("?")[0]
+        return next(path[len(prefix):] for prefix in (*self.prefixes, "") if path.startswith(prefix + "/"))
+
     def find(self, method, path):
         """(METHOD, path as in the file) of a request, None when the file has no such operation."""
         method = "GET" if method == "HEAD" else method
@@ -105,7 +110,7 @@ class OpenApi:
 
     def check(self, answer):
         """Holds an answer (of requests) against the file; returns its operation and status."""
-        path = re.sub(r"^https?://[^/]+", "", answer.request.url).split("?")[0]
+        path = self.path_of(answer)
         key = self.find(answer.request.method, path)
         if key is None:
             raise Problem(f"{answer.request.method} {path} is not in the file, but answers {answer.status_code}")
