@@ -357,9 +357,10 @@ static bool pack_choice(pack_t *p, const choice_t *c)
 static bool pack_merged(pack_t *p, const walk_t *files, const walk_t *work)
 {
     size_t most = files->count + work->count + 1;
-    choice_t c = {.names = calloc(most, sizeof(*c.names)),
-                  .from = calloc(most, sizeof(*c.from)),
-                  .twin = calloc(most, sizeof(*c.twin))};
+    choice_t c = {
+        .names = calloc(most, sizeof(*c.names)),
+        .from = calloc(most, sizeof(*c.from)), /* NOLINT(bugprone-sizeof-expression): pointers */
+        .twin = calloc(most, sizeof(*c.twin))};
     bool good = c.names != NULL && c.from != NULL && c.twin != NULL;
 
     if (good) {

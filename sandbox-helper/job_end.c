@@ -22,7 +22,6 @@
 #include "sys.h"
 
 #define COLLECT_AGAIN_MS 100
-#define DOT_ENTRY_BYTES  24  /* of a short name in struct linux_dirent64 */
 #define COLLECT_TRIES    600 /* a minute */
 
 /* ---- facts ---- */
@@ -313,35 +312,12 @@ static collect_task_t make_task(const job_t *job)
     return t;
 }
 
-/*
- * A folder's first names, as the kernel has them: is there one?  Nobody can change it any more.  Of
- * what was made there only the kernel's own list is read here; whatever is odd is for the collect
- * child.
- */
-static bool empty_folder(int dirfd, const char *name)
-{
-    char entries[1024] __attribute__((aligned(8)));
-    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    long n;
-
-    if (fd < 0)
-        return false;
-    n = syscall(SYS_getdents64, fd, entries, sizeof entries);
-    close(fd);
-    return n > 0 && (size_t)n <= 2 * DOT_ENTRY_BYTES; /* "." and ".." */
-}
-
-/* Most runs leave no file, and making one on the host's disk costs more than many a script. */
-static bool may_have_files(const job_t *job)
-{
-    return job->req.mode != STAGE_ENTRYPOINT || !empty_folder(job->out_dir, "files");
-}
-
 static sb_code_t prepare_result(job_t *job, sb_err_t *err)
 {
     sb_code_t rc = SB_OK;
 
-    if (job->archive_fd < 0 && may_have_files(job))
+    /* most runs leave no file, and making one on the host's disk costs more than many a script */
+    if (job->archive_fd < 0 && !job_left_no_files(job))
         rc = state_archive_open(&job->h->state, job->req.execution, &job->archive_fd, err);
     if (rc != SB_OK || job->answer_fd >= 0)
         return rc;
@@ -399,6 +375,21 @@ static void on_collect_again(void *ctx)
         wait_or_give_up(job, &err);
 }
 
+/* True: that was all, and the job is gone. */
+static bool answer_plainly(job_t *job)
+{
+    const collect_task_t task = make_task(job);
+    sb_err_t err = {0};
+
+    if (!job_left_nothing(job) || job_plain_result(job, &task, &err) != SB_OK)
+        return false;
+    cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);
+    grave_bury(job->h, &job->child, &job->leaf);
+    SB_FAULT_POINT("result known");
+    answer(job);
+    return true;
+}
+
 void job_dead(job_t *job)
 {
     sb_err_t err = {0};
@@ -411,6 +402,8 @@ void job_dead(job_t *job)
         sb_code_t rc;
 
         job->state = JOB_COLLECTING;
+        if (answer_plainly(job))
+            return;
         rc = collect(job, &err);
         /* while the collect child works: */
         cgroup_usage(&job->h->cgroups, &job->leaf, &job->facts);

@@ -108,6 +108,12 @@ void job_kill(job_t *job);  /* the sandbox; what follows comes with its death */
 void job_fail(job_t *job, int status, const char *slug, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* ---- job_plain.c ---- */
+bool job_left_no_files(const job_t *job); /* no artifact can be there */
+bool job_left_nothing(const job_t *job);  /* nothing that a collect child had to read */
+/* The result of such a run, in answer_fd and report as a collect child leaves them. */
+sb_code_t job_plain_result(job_t *job, const collect_task_t *task, sb_err_t *err);
+
 /* ---- job_end.c ---- */
 void job_drop_archive(job_t *job); /* unless an answer promises it */
 const char *job_status_name(const job_t *job);

@@ -1,5 +1,6 @@
 /*
- * result.c - see result.h.  Pure memory; runs in the confined collect child.
+ * result.c - see result.h.  Pure memory; runs in the confined collect child, and in main for runs
+ * that left nothing to read.
  */
 #include <stdio.h>
 #include <string.h>

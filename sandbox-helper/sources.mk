@@ -2,8 +2,8 @@
 HELPER_SRCS := main.c helper.c config.c config_runtimes.c config_zygote.c config_prestart.c log.c loop.c identity.c \
                runtime.c root.c image.c check.c trial.c remedy.c state.c rmtree.c cgroup.c cgroup_find.c cgroup_text.c \
                leftovers.c stagelink.c warm.c zygotes.c prestart.c collect.c server.c connection.c request.c queue.c \
-               job.c job_run.c job_end.c job_async.c grave.c attach.c runlog.c spool.c syncer.c deliver.c intake.c \
-               status.c service.c sys.c
+               job.c job_run.c job_end.c job_plain.c job_async.c grave.c attach.c runlog.c spool.c syncer.c deliver.c intake.c \
+               status.c service.c sys.c result.c warnings.c
 STAGE_SRCS  := stage_main.c template.c template_image.c sandbox.c mounts.c init.c memwatch.c launch.c jobfile.c rlimits.c \
                filter.c filter_load.c policy.c policy_print.c nursery.c sys.c privileges.c idmap.c landlock.c report.c zygote.c \
                ready.c ready_script.c
