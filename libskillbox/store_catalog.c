@@ -339,7 +339,8 @@ sb_code_t sb_store_skill_versions(sb_store_t *st, const char *tenant, const char
     if (code == SB_ENOTFOUND)
         sb_skill_not_found(name, NULL, err);
     if (code == SB_OK) {
-        qsort(rows.rows, rows.count, sizeof(*rows.rows), newer);
+        if (rows.count > 1)
+            qsort(rows.rows, rows.count, sizeof(*rows.rows), newer);
         render_rows(&rows, &head, out);
         if (!sb_buf_ok(out))
             code = sb_err_errno(err, ENOMEM, "listing versions");

@@ -91,7 +91,7 @@ static sb_code_t point_head(sb_batch_t *b, MDB_txn *txn, const char *tenant, con
 sb_code_t sb_head_raise(sb_batch_t *b, MDB_txn *txn, const char *tenant, const char *name,
                         const char *version, sb_err_t *err)
 {
-    sb_head_t head;
+    sb_head_t head = {0};
     sb_code_t code = sb_head_get(b->st, txn, tenant, name, &head, err);
 
     if (code == SB_OK && (head.pinned || sb_semver_cmp_latest(version, head.version) <= 0))
@@ -157,7 +157,7 @@ sb_code_t sb_head_lower(sb_batch_t *b, MDB_txn *txn, const char *tenant, const c
 {
     char version[SB_VERSION_MAX + 1];
     sb_skill_value_t value = {0};
-    sb_head_t head;
+    sb_head_t head = {0};
     sb_code_t code = sb_head_get(b->st, txn, tenant, name, &head, err);
 
     if (code == SB_OK && head.pinned) {

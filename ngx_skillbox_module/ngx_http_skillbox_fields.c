@@ -209,11 +209,11 @@ ngx_http_skillbox_fields_run(ngx_http_skillbox_work_t *work)
 
         } else {
             f->err.code = ngx_http_skillbox_fields_check(root, &v, &f->err);
-        }
-    }
 
-    if (f->err.code == SB_OK) {
-        f->err.code = ngx_http_skillbox_fields_zip(&v, &zip, &f->err);
+            if (f->err.code == SB_OK) {
+                f->err.code = ngx_http_skillbox_fields_zip(&v, &zip, &f->err);
+            }
+        }
     }
 
     if (f->err.code == SB_OK) {
@@ -263,6 +263,8 @@ ngx_http_skillbox_fields_check(json_t *root, ngx_http_skillbox_values_t *v,
 {
     const char  *lang;
 
+    v->lang = "python";
+
     if (!json_is_object(root)) {
         return sb_err_set(err, SB_EINVAL, "the body must be a JSON object");
     }
@@ -273,7 +275,7 @@ ngx_http_skillbox_fields_check(json_t *root, ngx_http_skillbox_values_t *v,
                                           &v->description, err) != SB_OK
         || ngx_http_skillbox_fields_value(root, "code", 1, NULL, &v->code, err)
            != SB_OK
-        || ngx_http_skillbox_fields_value(root, "lang", 0, "python", &lang,
+        || ngx_http_skillbox_fields_value(root, "lang", 0, v->lang, &lang,
                                           err) != SB_OK
         || ngx_http_skillbox_fields_value(root, "instructions", 0, "",
                                           &v->instructions, err) != SB_OK
