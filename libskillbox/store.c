@@ -220,6 +220,30 @@ static bool join(char *out, size_t outlen, const char *dir, const char *name)
     return n > 0 && (size_t)n < outlen;
 }
 
+static sb_code_t sync_folder(const char *path, sb_err_t *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd >= 0 ? fsync(fd) : -1, saved = errno;
+
+    if (fd >= 0)
+        close(fd);
+    return rc == 0 ? SB_OK : sb_err_errno(err, saved, "syncing %s", path);
+}
+
+/* LMDB syncs its file, not the name of it: a new store's first commit would be durable in a file
+ * that nobody finds. */
+static sb_code_t sync_folders(sb_store_t *st, sb_err_t *err)
+{
+    char above[4096];
+    sb_code_t code = sync_folder(st->path, err);
+
+    if (code == SB_OK && !join(above, sizeof(above), st->path, ".."))
+        code = sb_err_set(err, SB_ESYSTEM, "the store's path is too long");
+    if (code == SB_OK && access(above, R_OK) == 0) /* else somebody else has made the folder */
+        code = sync_folder(above, err);
+    return code;
+}
+
 static sb_code_t no_store(const sb_store_t *st, sb_err_t *err)
 {
     return sb_err_set(err, SB_ENOTFOUND, "there is no store at %s", st->path);
@@ -410,6 +434,8 @@ static sb_code_t open_locked(sb_store_t *st, size_t size, bool create, sb_err_t 
         rc = sb_store_upgrade(st, err);
     if (rc == SB_OK && !st->read_only)
         rc = sb_packages_prepare(st->path, err);
+    if (rc == SB_OK && fresh)
+        rc = sync_folders(st, err);
     if (rc == SB_OK && !st->read_only)
         rc = sb_packages_sweep(st, err);
     if (rc == SB_OK)

@@ -40,18 +40,35 @@ static bool make_path(const char *store, const char *dir, const char *name, char
     return n > 0 && n < PATH_BYTES;
 }
 
+/* fsync by path; also narrows a file's mode, for a link to an upload with a wider one. */
+static sb_code_t sync_path(const char *path, bool dir, sb_err_t *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (dir ? O_DIRECTORY : 0));
+    sb_code_t rc = SB_OK;
+
+    if (fd < 0)
+        return sb_err_errno(err, errno, "opening a package file");
+    if ((!dir && fchmod(fd, 0600) != 0) || fsync(fd) != 0)
+        rc = sb_err_errno(err, errno, "syncing a package file");
+    close(fd);
+    return rc;
+}
+
 sb_code_t sb_packages_prepare(const char *path, sb_err_t *err)
 {
     static const char *const dirs[] = {"packages", "tmp"};
     char dir[PATH_BYTES];
+    bool made = false;
 
     for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
         if (!make_path(path, dirs[i], "", dir))
             return sb_err_set(err, SB_ESYSTEM, "the store's path is too long");
-        if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+        if (mkdir(dir, 0700) == 0)
+            made = true;
+        else if (errno != EEXIST)
             return sb_err_errno(err, errno, "can't make the folder %s", dir);
     }
-    return SB_OK;
+    return made ? sync_path(path, true, err) : SB_OK;
 }
 
 /* ---- sweeping ---- */
@@ -180,20 +197,6 @@ static sb_code_t copy_file(const char *from, const char *to, sb_err_t *err)
     if (close(out) != 0 && rc == SB_OK)
         rc = sb_err_errno(err, errno, "writing a package");
     close(in);
-    return rc;
-}
-
-/* fsync by path; also narrows a file's mode, for a link to an upload with a wider one. */
-static sb_code_t sync_path(const char *path, bool dir, sb_err_t *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | (dir ? O_DIRECTORY : 0));
-    sb_code_t rc = SB_OK;
-
-    if (fd < 0)
-        return sb_err_errno(err, errno, "opening a package file");
-    if ((!dir && fchmod(fd, 0600) != 0) || fsync(fd) != 0)
-        rc = sb_err_errno(err, errno, "syncing a package file");
-    close(fd);
     return rc;
 }
 

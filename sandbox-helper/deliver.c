@@ -159,6 +159,8 @@ static void delivered(deliver_slot_t *s)
     d->pause_ms = 0;
     SB_FAULT_POINT("result delivered");
     if (item->facts == NULL) {
+        spool_remove(d->spool, item->id, SPOOL_JOB); /* what it replaced, when that is there yet */
+        spool_remove(d->spool, item->id, SPOOL_RUN);
         spool_remove(d->spool, item->id, SPOOL_DONE);
         spool_settle(d->spool);
     }

@@ -298,8 +298,7 @@ static void on_spooled(syncer_request_t *r, int errnum)
         return;
     }
     SB_FAULT_POINT("result spooled");
-    spool_remove(&h->spool, job->req.execution, job->unstarted ? SPOOL_JOB : SPOOL_RUN);
-    spool_settle(&h->spool);
+    spool_replace(&h->spool, job->req.execution, job->unstarted ? SPOOL_JOB : SPOOL_RUN);
     deliver_result(&h->deliver, job->req.execution);
     job->answered = job->archive_kept;
     job_free(job);

@@ -1,6 +1,6 @@
 /*
  * spool.c - see spool.h.  Touches files below its folder by descriptor only; never waits
- * for a disk but to read.
+ * for a disk but to read, and once at the start.
  */
 #include "spool.h"
 
@@ -43,6 +43,8 @@ sb_code_t spool_open(spool_t *s, int state_fd, loop_t *loop, sb_err_t *err)
     if (st.st_uid != geteuid())
         return sb_err_set(err, SB_ESYSTEM, "state_dir: spool belongs to uid %d, not to uid %d",
                           (int)st.st_uid, (int)geteuid());
+    if (fsync(state_fd) != 0) /* that it is found again, with what will be in it */
+        return sb_err_errno(err, errno, "state_dir: it cannot be synced");
     return syncer_open(&s->syncer, loop, s->dir_fd, err);
 }
 
@@ -210,6 +212,39 @@ void spool_settle(spool_t *s)
     r->done = on_settled;
     if (syncer_sync(&s->syncer, r, -1) != 0)
         free(r);
+}
+
+typedef struct {
+    syncer_request_t request;
+    spool_t *spool;
+    char id[SB_UUID_LEN + 1];
+    spool_kind_t old;
+} replace_t;
+
+static void on_replaced(syncer_request_t *r, int errnum)
+{
+    replace_t *p = r->ctx;
+
+    if (errnum == 0 || !spool_has(p->spool, p->id, SPOOL_DONE)) /* delivered meanwhile */
+        spool_remove(p->spool, p->id, p->old);
+    else if (errnum != ECANCELED)
+        log_event(LOG_ERROR, "the spool can't be synced", "error", strerror(errnum));
+    free(p);
+}
+
+void spool_replace(spool_t *s, const char *id, spool_kind_t old)
+{
+    replace_t *p = calloc(1, sizeof *p);
+
+    if (p == NULL)
+        return; /* the next start removes it: the newer one counts */
+    p->request.done = on_replaced;
+    p->request.ctx = p;
+    p->spool = s;
+    p->old = old;
+    snprintf(p->id, sizeof p->id, "%.36s", id);
+    if (syncer_sync(&s->syncer, &p->request, -1) != 0)
+        free(p);
 }
 
 /* ---- at start ---- */

@@ -65,6 +65,11 @@ bool spool_has(const spool_t *s, const char *id, spool_kind_t kind);
 /* <id>.job becomes <id>.run.  -1 with errno. */
 int spool_started(spool_t *s, const char *id);
 void spool_remove(spool_t *s, const char *id, spool_kind_t kind);
+/*
+ * A newer file of id has its name: the old one goes as soon as that is durable.  Not before: a disk
+ * may keep the removal and lose the name.
+ */
+void spool_replace(spool_t *s, const char *id, spool_kind_t old);
 /* Has removals and names synced, some time. */
 void spool_settle(spool_t *s);
 

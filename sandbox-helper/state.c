@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -28,6 +29,20 @@
 
 /* ---- start ---- */
 
+/* That a folder just made is found again after a power loss.  What can't be opened is not ours. */
+static void sync_above(const char *path)
+{
+    char above[PATH_MAX];
+    int n = snprintf(above, sizeof above, "%s/..", path);
+    int fd = n > 0 && n < (int)sizeof above ? open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+    if (fd < 0)
+        return;
+    if (fsync(fd) != 0)
+        log_event(LOG_WARN, "a folder that was made may be lost by a power loss", "folder", path);
+    close(fd);
+}
+
 static sb_code_t make_folder(const char *path, mode_t mode, const config_t *c, sb_err_t *err)
 {
     if (mkdir(path, mode) != 0) {
@@ -37,6 +52,7 @@ static sb_code_t make_folder(const char *path, mode_t mode, const config_t *c, s
     }
     if (chown(path, c->uid, c->gid) != 0)
         return sb_err_errno(err, errno, "%s cannot be given to %s", path, c->user);
+    sync_above(path);
     return SB_OK;
 }
 
@@ -51,7 +67,9 @@ static sb_code_t open_folder(const char *path, mode_t mode, int *fd, sb_err_t *e
 {
     struct stat st;
 
-    if (mkdir(path, mode) != 0 && errno != EEXIST)
+    if (mkdir(path, mode) == 0)
+        sync_above(path);
+    else if (errno != EEXIST)
         return sb_err_errno(err, errno, "%s cannot be made", path);
     *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*fd < 0)

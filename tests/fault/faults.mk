@@ -41,4 +41,12 @@ $(STORE_PROBE): $(BUILD)/obj/tests/fault/store_probe.o $(LIBSTORE) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -llmdb -lpthread -lcrypto
 
+# Notes what programs do to the disk (tests/fault/power_log.c); without sanitizers, which want to be loaded first.
+POWER_LOG      := $(BUILD)/tests/faults/power-log.so
+FAULT_PROGRAMS += $(POWER_LOG)
+
+$(POWER_LOG): tests/fault/power_log.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=c11 -O2 -g $(WARN) -Wno-missing-prototypes -fPIC -shared -o $@ $< -ldl
+
 -include $(shell find $(BUILD)/obj-faults -name '*.d' 2>/dev/null)
