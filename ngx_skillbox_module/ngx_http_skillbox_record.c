@@ -11,6 +11,8 @@
 
 
 #define NGX_HTTP_SKILLBOX_BEGIN_AFTER  100      /* ms */
+#define NGX_HTTP_SKILLBOX_AGAIN_FIRST  500
+#define NGX_HTTP_SKILLBOX_AGAIN_MAX    10000
 
 
 typedef struct {
@@ -42,6 +44,9 @@ typedef struct {
     int64_t                       finished_ms;
     sb_buf_t                      head;         /* rendered by prepare() */
     ngx_uint_t                    dropped;      /* the archive had no room */
+    ngx_uint_t                    begun;        /* there is a record "running" */
+    ngx_event_t                   again;
+    ngx_msec_t                    delay;        /* 0: not tried again yet */
     ngx_http_skillbox_main_conf_t  *conf;
 } ngx_http_skillbox_finish_t;
 
@@ -67,6 +72,9 @@ static sb_code_t ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op,
 static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op);
+static ngx_uint_t ngx_http_skillbox_finish_again(
+    ngx_http_skillbox_finish_t *f);
+static void ngx_http_skillbox_finish_again_handler(ngx_event_t *ev);
 
 
 /*
@@ -255,6 +263,7 @@ ngx_http_skillbox_record_finish(ngx_http_request_t *r,
     sb_buf_init(&call->log, 0);
 
     ngx_http_skillbox_begin_cancel(run);
+    f->begun = run->begun;
 
     if (ngx_http_skillbox_store_post(&f->op, r, ctx) != NGX_OK) {
         f->op.free(&f->op);
@@ -359,6 +368,7 @@ ngx_http_skillbox_record_end(ngx_http_skillbox_ctx_t *ctx,
     ngx_http_skillbox_render_end(&f->out, status, error, len,
                                  f->finished_ms - f->created_ms, f->skill,
                                  f->version);
+    f->begun = 1;
 
     if (!sb_buf_ok(&f->out)
         || ngx_http_skillbox_store_post(&f->op, NULL, NULL) != NGX_OK)
@@ -567,9 +577,79 @@ ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op)
 {
     ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
 
+    if (op->err.code != SB_OK && f->begun
+        && ngx_http_skillbox_finish_again(f))
+    {
+        return;
+    }
+
     sb_buf_free(&f->out);
     sb_buf_free(&f->log);
     sb_buf_free(&f->head);
     free(f->files_url);
     free(f);
+}
+
+
+/*
+ * A run that is recorded as running, and whose end found no room: its client
+ * was told, its result is gone, but its record must not say for as long as this
+ * worker lives that it runs.  It becomes failed as soon as the store takes
+ * writes again.  When the worker ends before, the next sweep does it.
+ */
+
+static ngx_uint_t
+ngx_http_skillbox_finish_again(ngx_http_skillbox_finish_t *f)
+{
+    static const char  why[] = "the result could not be recorded";
+
+    if (ngx_exiting || ngx_terminate || ngx_quit) {
+        return 0;
+    }
+
+    if (f->delay == 0) {
+        sb_buf_free(&f->out);
+        sb_buf_free(&f->log);
+        sb_buf_free(&f->head);
+        free(f->files_url);
+
+        f->files_url = NULL;
+        f->files = 0;
+        f->result = 0;
+        f->op.prepare = NULL;
+        strcpy(f->status, "failed");
+
+        sb_buf_init(&f->out, 64 * SB_KIB);
+        ngx_http_skillbox_render_end(&f->out, f->status, why, sizeof(why) - 1,
+                                     f->finished_ms - f->created_ms, f->skill,
+                                     f->version);
+
+        if (!sb_buf_ok(&f->out)) {
+            return 0;
+        }
+
+        f->again.handler = ngx_http_skillbox_finish_again_handler;
+        f->again.data = f;
+        f->again.log = ngx_cycle->log;
+        f->again.cancelable = 1;
+    }
+
+    f->delay = ngx_min(ngx_max(f->delay * 2, NGX_HTTP_SKILLBOX_AGAIN_FIRST),
+                       NGX_HTTP_SKILLBOX_AGAIN_MAX);
+
+    ngx_add_timer(&f->again, f->delay);
+
+    return 1;
+}
+
+
+static void
+ngx_http_skillbox_finish_again_handler(ngx_event_t *ev)
+{
+    ngx_http_skillbox_finish_t *f = ev->data;
+
+    if (ngx_http_skillbox_store_post(&f->op, NULL, NULL) != NGX_OK) {
+        sb_err_set(&f->op.err, SB_EBUSY, "the store takes no writes now");
+        ngx_http_skillbox_finish_free(&f->op);
+    }
 }
