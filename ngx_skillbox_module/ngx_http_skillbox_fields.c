@@ -261,28 +261,42 @@ static sb_code_t
 ngx_http_skillbox_fields_check(json_t *root, ngx_http_skillbox_values_t *v,
     sb_err_t *err)
 {
+    sb_code_t    rc;
     const char  *lang;
-
-    v->lang = "python";
 
     if (!json_is_object(root)) {
         return sb_err_set(err, SB_EINVAL, "the body must be a JSON object");
     }
 
-    if (ngx_http_skillbox_fields_value(root, "name", 1, NULL, &v->name, err)
-        != SB_OK
-        || ngx_http_skillbox_fields_value(root, "description", 1, NULL,
-                                          &v->description, err) != SB_OK
-        || ngx_http_skillbox_fields_value(root, "code", 1, NULL, &v->code, err)
-           != SB_OK
-        || ngx_http_skillbox_fields_value(root, "lang", 0, v->lang, &lang,
-                                          err) != SB_OK
-        || ngx_http_skillbox_fields_value(root, "instructions", 0, "",
-                                          &v->instructions, err) != SB_OK
-        || ngx_http_skillbox_fields_value(root, "version", 0, "1.0.0",
-                                          &v->version, err) != SB_OK)
-    {
-        return err->code;
+    rc = ngx_http_skillbox_fields_value(root, "name", 1, NULL, &v->name, err);
+
+    if (rc == SB_OK) {
+        rc = ngx_http_skillbox_fields_value(root, "description", 1, NULL,
+                                            &v->description, err);
+    }
+
+    if (rc == SB_OK) {
+        rc = ngx_http_skillbox_fields_value(root, "code", 1, NULL, &v->code,
+                                            err);
+    }
+
+    if (rc == SB_OK) {
+        rc = ngx_http_skillbox_fields_value(root, "lang", 0, "python", &lang,
+                                            err);
+    }
+
+    if (rc == SB_OK) {
+        rc = ngx_http_skillbox_fields_value(root, "instructions", 0, "",
+                                            &v->instructions, err);
+    }
+
+    if (rc == SB_OK) {
+        rc = ngx_http_skillbox_fields_value(root, "version", 0, "1.0.0",
+                                            &v->version, err);
+    }
+
+    if (rc != SB_OK) {
+        return rc;
     }
 
     v->lang = sb_lang_canonical(lang, strlen(lang));
