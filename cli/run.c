@@ -28,6 +28,7 @@ static const sb_option_t run_options[] = {
     {"timeout", "DURATION", "stop it after this time, e.g. 30s; can only shorten", false},
     {"stdin", "@FILE|-|TEXT", "what the script reads from stdin (default: the input)", false},
     {"file", "[NAME=]PATH", "a file for the script's working folder", true},
+    {"input-file", "[PATH=]ID", "a kept file or artifact for it, by id", true},
     {"download", "DIR", "unpack the artifacts there", false},
     {"force", NULL, "let --download replace files", false},
     {.name = "async", .help = "do not wait: print the execution's id"},
@@ -232,6 +233,43 @@ static bool put_files(json_t *body, const sb_args_t *args)
     return json_object_set_new(body, "files", files) == 0;
 }
 
+/* "[PATH=]ID": under its own name when no path is given. */
+static bool put_input_file(json_t *inputs, const char *spec)
+{
+    const char *eq = strrchr(spec, '='), *id = eq != NULL ? eq + 1 : spec;
+    json_t *input;
+
+    if (eq == spec || !sb_uuid_parse(id, strlen(id), NULL)) {
+        sb_say_error("--input-file is ID or PATH=ID, with the id of a file: '%s'", spec);
+        return false;
+    }
+    input = eq == NULL ? json_string(id)
+                       : json_pack("{s:s, s:s%}", "id", id, "path", spec, (size_t)(eq - spec));
+    if (input == NULL || json_array_append_new(inputs, input) != 0) {
+        sb_say_error("--input-file: the path must be UTF-8 text: '%s'", spec);
+        return false;
+    }
+    return true;
+}
+
+static bool put_input_files(json_t *body, const sb_args_t *args)
+{
+    size_t n = sb_args_count(args, "input-file");
+    json_t *inputs;
+
+    if (n == 0) {
+        return true;
+    }
+    inputs = json_array();
+    for (size_t i = 0; i < n; i++) {
+        if (!put_input_file(inputs, sb_args_at(args, "input-file", i))) {
+            json_decref(inputs);
+            return false;
+        }
+    }
+    return json_object_set_new(body, "input_files", inputs) == 0;
+}
+
 static bool put_string(json_t *body, const char *member, const char *value)
 {
     if (value == NULL || json_object_set_new(body, member, json_string(value)) == 0) {
@@ -272,7 +310,7 @@ static json_t *request_object(const sb_args_t *args)
         put_string(body, "module", sb_args_get(args, "module")) &&
         put_timeout(body, sb_args_get(args, "timeout")) && put_args(body, args) &&
         put_env(body, args) && put_stdin(body, sb_args_get(args, "stdin")) &&
-        put_files(body, args) && put_async(body, args)) {
+        put_files(body, args) && put_input_files(body, args) && put_async(body, args)) {
         return body;
     }
     json_decref(body);
@@ -439,6 +477,8 @@ const sb_command_t cmd_run = {
         "skillbox run data-analysis --input @records.json --download out\n"
         "skillbox run text-summary --input '{\"text\":\"...\"}'\n"
         "skillbox run csv-toolkit --script scripts/check.py --file data.csv --arg data.csv\n"
+        "skillbox run csv-toolkit --script scripts/check.py \\\n"
+        "    --input-file data.csv=$(skillbox file put people.csv) --arg data.csv\n"
         "echo '{\"text\":\"a b\"}' | skillbox run word-counter --input - --json\n"
         "skillbox exec logs -f $(skillbox run nightly-report --async)",
     .min_operands = 1,

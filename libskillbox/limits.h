@@ -47,6 +47,10 @@
 #define SB_ENV_STRING_MAX     (120 * SB_KIB) /* one name=value; the kernel caps a string at 128 KiB */
 #define SB_JOB_FILES_MAX      256
 
+/* input_files of a run: kept files and artifacts, by id */
+#define SB_INPUT_FILES_MAX       64
+#define SB_INPUT_FILES_BYTES_MAX (64 * SB_MIB) /* of all of them */
+
 /* results */
 #define SB_LOG_MAX            (1 * SB_MIB)
 #define SB_OUTPUT_MAX         (8 * SB_MIB)

@@ -12,10 +12,12 @@
  * appStatus is the script's exit code (128 + signal when it was killed), 0 for other operations.
  *
  * Operations (SB_P_OP)
- *   run     STDIN = job JSON (SB_P_JOB_LENGTH bytes) + the input JSON (the rest).
+ *   run     STDIN = job JSON (SB_P_JOB_LENGTH bytes) + the input JSON + the contents of input files
+ *           (SB_P_FILES_LENGTH bytes).
  *           The job JSON is an object with optional members
  *             "args": [string, ...], "env": {name: string}, "stdin": string,
- *             "files": {name: base64}
+ *             "files": {name: base64}, "input_files": [{"path": string, "size": number}, ...]: in
+ *             the order of their contents
  *           It is parsed inside the sandbox, by the process that becomes the script.
  *           200: SB_H_* headers and the result: one JSON object, fields as in the
  *           contract's 2.1, without execution_id, files_url and logs, first field "status".
@@ -83,6 +85,9 @@
 #define SB_P_MEMORY       "SKILLBOX_MEMORY"    /* bytes */
 #define SB_P_CPU_MILLI    "SKILLBOX_CPU_MILLI" /* thousandths of a core */
 #define SB_P_JOB_LENGTH   "SKILLBOX_JOB_LENGTH"
+#define SB_P_FILES_LENGTH "SKILLBOX_FILES_LENGTH" /* absent: 0 */
+#define SB_P_INPUT_FILES                                                                           \
+    "SKILLBOX_INPUT_FILES"                   /* submit: their ids for the record, commas between */
 #define SB_P_CREATED      "SKILLBOX_CREATED" /* submit: when it was asked for, Unix ms */
 #define SB_P_OFFSET       "SKILLBOX_OFFSET"  /* attach */
 #define SB_P_FOLLOW       "SKILLBOX_FOLLOW"  /* attach: 0 | 1 */
@@ -120,12 +125,13 @@
 #define SB_H_COLLECT_USEC "X-Skillbox-Collect-Usec"
 
 /* headers of a completion, beside STATUS, FILES, QUEUE_USEC and RUN_USEC */
-#define SB_H_TENANT     "X-Skillbox-Tenant"
-#define SB_H_SKILL      "X-Skillbox-Skill"
-#define SB_H_VERSION    "X-Skillbox-Version"
-#define SB_H_CREATED    "X-Skillbox-Created"  /* Unix ms, as SB_P_CREATED */
-#define SB_H_FINISHED   "X-Skillbox-Finished" /* Unix ms */
-#define SB_H_LOG_LENGTH "X-Skillbox-Log-Length"
+#define SB_H_TENANT      "X-Skillbox-Tenant"
+#define SB_H_SKILL       "X-Skillbox-Skill"
+#define SB_H_VERSION     "X-Skillbox-Version"
+#define SB_H_CREATED     "X-Skillbox-Created"  /* Unix ms, as SB_P_CREATED */
+#define SB_H_FINISHED    "X-Skillbox-Finished" /* Unix ms */
+#define SB_H_LOG_LENGTH  "X-Skillbox-Log-Length"
+#define SB_H_INPUT_FILES "X-Skillbox-Input-Files" /* as SB_P_INPUT_FILES; absent: none */
 
 #define SB_COMPLETION_PATH "/completions/" /* behind the location's name; the id follows */
 

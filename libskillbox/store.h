@@ -404,6 +404,8 @@ typedef struct {
     int64_t created_ms;
     int32_t owner;
     bool queued;
+    const char
+        *inputs; /* ids of its input files, commas between, for the record; NULL or "": none */
 } sb_execution_begin_t;
 sb_code_t sb_batch_execution_begin(sb_batch_t *b, const sb_execution_begin_t *e, sb_err_t *err);
 /* A queued one runs (made when it is not there yet); one that runs or has ended stays as it is.
@@ -425,6 +427,7 @@ typedef struct {
     int64_t archive_bytes; /* of the archive that holds them */
     int64_t created_ms;
     int64_t finished_ms;
+    const char *inputs; /* as sb_execution_begin_t.inputs */
     /* out */
     bool dropped;  /* there are files, but the record is without: see below */
     char why[256]; /* then, a sentence for sb_result_without_files() */

@@ -234,6 +234,25 @@ static void add_time(sb_buf_t *json, const char *name, int64_t ms)
     sb_json_key_str(json, name, when);
 }
 
+/* "input_files":["id",...], when there are any.  What is no id is left out. */
+static void add_inputs(sb_buf_t *json, const char *inputs)
+{
+    bool first = true;
+
+    for (const char *id = inputs; id != NULL && *id != '\0'; id += strcspn(id, ",")) {
+        id += *id == ',';
+        if (strcspn(id, ",") != SB_UUID_LEN || !sb_uuid_parse(id, SB_UUID_LEN, NULL))
+            continue;
+        if (first)
+            sb_json_key(json, "input_files");
+        sb_buf_char(json, first ? '[' : ',');
+        sb_json_str(json, id, SB_UUID_LEN);
+        first = false;
+    }
+    if (!first)
+        sb_buf_char(json, ']');
+}
+
 static sb_code_t put_live(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, const char *id,
                           const sb_execution_begin_t *e, sb_err_t *err)
 {
@@ -249,6 +268,7 @@ static sb_code_t put_live(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, con
     sb_buf_str(&json, e->queued ? "\"" QUEUED_START : "\"" RUNNING_START);
     sb_json_key_str(&json, "skill_name", e->skill);
     sb_json_key_str(&json, "skill_version", e->version);
+    add_inputs(&json, e->inputs);
     add_time(&json, "created_at", e->created_ms);
     sb_buf_char(&json, '}');
     if (!sb_buf_ok(&json)) {
@@ -369,6 +389,7 @@ static sb_code_t put_finished(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
         sb_buf_char(&json, ',');
         sb_buf_add(&json, e->result + 1, e->result_len - 2);
     }
+    add_inputs(&json, e->inputs);
     add_time(&json, "created_at", e->created_ms);
     add_time(&json, "finished_at", e->finished_ms);
     sb_buf_char(&json, '}');

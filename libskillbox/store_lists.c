@@ -74,7 +74,8 @@ static const char *value_end(const char *p, const char *end)
 
 static bool is_large(const char *key, size_t len)
 {
-    static const char *const names[] = {"\"output\"", "\"files_list\"", "\"warnings\""};
+    static const char *const names[] = {"\"output\"", "\"files_list\"", "\"warnings\"",
+                                        "\"input_files\""};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         if (strlen(names[i]) == len && memcmp(names[i], key, len) == 0)

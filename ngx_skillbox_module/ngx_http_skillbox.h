@@ -12,8 +12,9 @@
  *     _intake      from the helper's word about a package to a skill version
  *     _input       arguments and small bodies
  *     _job         the body of POST /v1/executions (no nginx in it)
+ *     _input_files  the files that a run is given by id
  *     _record      an execution's record
- *     _executions  _async  _completion  those of executions that live on their
+ *     _executions  _async  _completion  _reconcile  those of executions that live on their
  *                  own (ngx_http_skillbox_async.h)
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
@@ -241,6 +242,7 @@ struct ngx_http_skillbox_call_s {
     sb_buf_t                      params;      /* name-value pairs */
     ngx_chain_t                  *records;     /* BEGIN_REQUEST, PARAMS */
     ngx_chain_t                  *body;        /* STDIN records */
+    ngx_chain_t                 **body_last;   /* when there are any */
     ngx_uint_t                    safe;        /* may be sent twice */
     ngx_uint_t                    body_queued; /* unsigned  body_queued:1; */
 
@@ -286,6 +288,17 @@ struct ngx_http_skillbox_work_s {
 };
 
 
+/* an element of "input_files" */
+
+typedef struct {
+    char                          id[SB_UUID_LEN + 1];
+    char                          path[SB_PATH_MAX + 1]; /* "": its name */
+    ngx_fd_t                      fd;          /* r's pool closes it */
+    off_t                         size;
+    ngx_str_t                     file;        /* the path of its content */
+} ngx_http_skillbox_input_file_t;
+
+
 /* a parsed body of POST /v1/executions */
 
 typedef struct {
@@ -298,6 +311,9 @@ typedef struct {
     unsigned char                 hash[SB_SHA256_LEN];  /* of the body */
     sb_buf_t                      data;        /* job JSON, then input JSON */
     size_t                        job_len;
+    sb_buf_t                      names;       /* of "files", NULs between */
+    ngx_http_skillbox_input_file_t  *inputs;   /* malloc'ed; NULL: none */
+    ngx_uint_t                    ninputs;
 } ngx_http_skillbox_job_t;
 
 
@@ -306,6 +322,9 @@ typedef struct {
 ngx_http_skillbox_ctx_t *ngx_http_skillbox_get_ctx(ngx_http_request_t *r);
 ngx_http_skillbox_ctx_t *ngx_http_skillbox_find_ctx(ngx_http_request_t *r);
 
+
+/* ids of input files, with commas, and a NUL */
+#define NGX_HTTP_SKILLBOX_INPUTS_LEN  (SB_INPUT_FILES_MAX * (SB_UUID_LEN + 1) + 1)
 
 /* a run, in r's pool */
 
@@ -323,6 +342,11 @@ typedef struct {
     int64_t                       timeout_ms;
     int64_t                       memory_bytes;
     int64_t                       cpu_milli;
+
+    /* of input_files, in r's pool */
+    ngx_str_t                     job_head;     /* what the job begins with */
+    ngx_str_t                     inputs;       /* ids, commas between */
+    off_t                         inputs_size;
 
     ngx_event_t                   begin;        /* record_begin()'s timer */
     unsigned char                *key;          /* hash of Idempotency-Key */
@@ -594,6 +618,16 @@ ngx_int_t ngx_http_skillbox_execute(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 
 
+/* ngx_http_skillbox_input_files.c */
+
+/* finds and opens them; not NGX_OK: the status to answer */
+ngx_int_t ngx_http_skillbox_input_files(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
+/* job, input and input files: the call's STDIN, and what is said of it */
+ngx_int_t ngx_http_skillbox_input_files_send(ngx_http_skillbox_call_t *call,
+    ngx_http_skillbox_run_t *run);
+
+
 /* ngx_http_skillbox_record.c */
 
 /* has the run recorded as running, should it last */
@@ -679,7 +713,7 @@ void ngx_http_skillbox_call_param(ngx_http_skillbox_call_t *call,
     const char *name, const char *value, size_t len);
 void ngx_http_skillbox_call_number(ngx_http_skillbox_call_t *call,
     const char *name, int64_t value);
-/* the data must live as long as r */
+/* STDIN, piece by piece; the data and the descriptor must live as long as r */
 ngx_int_t ngx_http_skillbox_call_memory(ngx_http_skillbox_call_t *call,
     const char *data, size_t len);
 ngx_int_t ngx_http_skillbox_call_file(ngx_http_skillbox_call_t *call,

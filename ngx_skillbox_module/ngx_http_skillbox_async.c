@@ -18,6 +18,7 @@ typedef struct {
     char                          skill[SB_NAME_MAX + 1];
     char                          version[SB_VERSION_MAX + 1];
     int64_t                       created_ms;
+    char                          inputs[];     /* ids, commas between */
 } ngx_http_skillbox_queued_t;
 
 
@@ -79,7 +80,7 @@ ngx_http_skillbox_async_accepted(ngx_http_request_t *r,
 {
     ngx_http_skillbox_queued_t  *q;
 
-    q = calloc(1, sizeof(ngx_http_skillbox_queued_t));
+    q = calloc(1, sizeof(ngx_http_skillbox_queued_t) + run->inputs.len + 1);
     if (q == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -94,6 +95,7 @@ ngx_http_skillbox_async_accepted(ngx_http_request_t *r,
     ngx_memcpy(q->id, run->id, sizeof(q->id));
     ngx_memcpy(q->skill, ctx->skill.data, ctx->skill.len);
     ngx_memcpy(q->version, ctx->version.data, ctx->version.len);
+    ngx_memcpy(q->inputs, run->inputs.data, run->inputs.len);
     q->created_ms = run->created_ms;
 
     if (ngx_http_skillbox_store_post(&q->op, r, ctx) != NGX_OK) {
@@ -125,6 +127,7 @@ ngx_http_skillbox_queued_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
     e.created_ms = q->created_ms;
     e.owner = SB_OWNER_HELPER;
     e.queued = 1;
+    e.inputs = q->inputs;
 
     return sb_batch_execution_begin(batch, &e, err);
 }

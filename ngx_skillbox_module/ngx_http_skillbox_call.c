@@ -16,6 +16,8 @@
 static void ngx_http_skillbox_call_cleanup(void *data);
 static ngx_int_t ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
     ngx_file_t *file, const char *data, off_t size);
+static ngx_int_t ngx_http_skillbox_call_stdin_end(
+    ngx_http_skillbox_call_t *call);
 static ngx_buf_t *ngx_http_skillbox_memory_buf(ngx_pool_t *pool,
     u_char *data, size_t len);
 static ngx_buf_t *ngx_http_skillbox_file_buf(ngx_pool_t *pool,
@@ -129,8 +131,8 @@ ngx_http_skillbox_call_file(ngx_http_skillbox_call_t *call, ngx_fd_t fd,
 
 /*
  * STDIN as a chain: a header of 8 bytes before each piece, the pieces being
- * slices of memory or of the file, which goes out by sendfile(); a header
- * without a piece ends it.
+ * slices of memory or of a file, which goes out by sendfile().  What is added
+ * stands behind what was; call_records() adds the header that ends it.
  */
 
 static ngx_int_t
@@ -149,16 +151,18 @@ ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
 
     records = (size + NGX_HTTP_SKILLBOX_RECORD - 1) / NGX_HTTP_SKILLBOX_RECORD;
 
-    header = ngx_pnalloc(pool, (records + 1) * SB_FCGI_HEADER_LEN);
+    if (records == 0) {
+        return NGX_OK;
+    }
+
+    header = ngx_pnalloc(pool, records * SB_FCGI_HEADER_LEN);
     if (header == NULL) {
         return NGX_ERROR;
     }
 
-    call->body = NULL;
-    last = &call->body;
-    offset = 0;
+    last = call->body ? call->body_last : &call->body;
 
-    for ( ;; ) {
+    for (offset = 0; offset < size; offset += n) {
 
         n = ngx_min(size - offset, NGX_HTTP_SKILLBOX_RECORD);
 
@@ -170,10 +174,6 @@ ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
             return NGX_ERROR;
         }
 
-        if (n == 0) {
-            return NGX_OK;
-        }
-
         b = file ? ngx_http_skillbox_file_buf(pool, file, offset, n)
                  : ngx_http_skillbox_memory_buf(pool, (u_char *) data + offset,
                                                 n);
@@ -183,8 +183,33 @@ ngx_http_skillbox_call_stdin(ngx_http_skillbox_call_t *call,
         }
 
         header += SB_FCGI_HEADER_LEN;
-        offset += n;
     }
+
+    call->body_last = last;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_skillbox_call_stdin_end(ngx_http_skillbox_call_t *call)
+{
+    u_char        *header;
+    ngx_chain_t  **last;
+
+    header = ngx_pnalloc(call->request->pool, SB_FCGI_HEADER_LEN);
+    if (header == NULL) {
+        return NGX_ERROR;
+    }
+
+    sb_fcgi_header(header, SB_FCGI_STDIN, NGX_HTTP_SKILLBOX_REQUEST_ID, 0);
+
+    last = call->body ? call->body_last : &call->body;
+
+    return ngx_http_skillbox_append(call->request->pool, &last,
+                         ngx_http_skillbox_memory_buf(call->request->pool,
+                                                      header,
+                                                      SB_FCGI_HEADER_LEN));
 }
 
 
@@ -248,7 +273,7 @@ ngx_http_skillbox_append(ngx_pool_t *pool, ngx_chain_t ***last, ngx_buf_t *b)
 }
 
 
-/* BEGIN_REQUEST and PARAMS, and the end of STDIN if there is none yet */
+/* BEGIN_REQUEST and PARAMS, and the end of STDIN; once */
 
 ngx_int_t
 ngx_http_skillbox_call_records(ngx_http_skillbox_call_t *call)
@@ -263,9 +288,7 @@ ngx_http_skillbox_call_records(ngx_http_skillbox_call_t *call)
         return NGX_ERROR;
     }
 
-    if (call->body == NULL
-        && ngx_http_skillbox_call_stdin(call, NULL, NULL, 0) != NGX_OK)
-    {
+    if (ngx_http_skillbox_call_stdin_end(call) != NGX_OK) {
         return NGX_ERROR;
     }
 

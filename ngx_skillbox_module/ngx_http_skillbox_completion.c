@@ -30,6 +30,7 @@ typedef struct {
     char                          skill[SB_NAME_MAX + 1];
     char                          version[SB_VERSION_MAX + 1];
     char                          status[16];
+    char                          inputs[NGX_HTTP_SKILLBOX_INPUTS_LEN];
     int64_t                       created_ms;
     int64_t                       finished_ms;
     int64_t                       files;
@@ -361,6 +362,18 @@ ngx_http_skillbox_completion_facts(ngx_http_request_t *r,
         }
     }
 
+    /* most have none; what is not well-formed in it is left out */
+
+    if (ngx_http_skillbox_find_header(r, SB_H_INPUT_FILES, NULL)
+        && ngx_http_skillbox_completion_text(r, SB_H_INPUT_FILES,
+                                             c->inputs, sizeof(c->inputs))
+           != NGX_OK)
+    {
+        return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
+                                       "\"%s\" is not valid.",
+                                       SB_H_INPUT_FILES);
+    }
+
     c->running = (ngx_strcmp(c->status, "running") == 0);
 
     n = c->running ? 1 : sizeof(numbers) / sizeof(numbers[0]);
@@ -571,6 +584,7 @@ ngx_http_skillbox_completion_apply(ngx_http_skillbox_op_t *op,
     e.skill = c->skill;
     e.version = c->version;
     e.created_ms = c->created_ms;
+    e.inputs = c->inputs;
 
     return sb_batch_execution_running(batch, &e, err);
 }
@@ -599,6 +613,7 @@ ngx_http_skillbox_completion_finish(ngx_http_skillbox_completion_t *c,
     e.archive_bytes = c->archive_bytes;
     e.created_ms = c->created_ms;
     e.finished_ms = c->finished_ms;
+    e.inputs = c->inputs;
 
     code = sb_batch_execution_finish(batch, &e, err);
 

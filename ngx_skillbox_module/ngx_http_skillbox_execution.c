@@ -94,6 +94,7 @@ ngx_http_skillbox_execute(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx)
     }
 
     run->async = ngx_http_skillbox_async_preferred(r);
+    ngx_str_set(&run->inputs, "");
 
     rc = ngx_http_skillbox_idempotency_key(r, run);
     if (rc != NGX_OK) {
@@ -536,7 +537,11 @@ ngx_http_skillbox_execute_run(ngx_http_request_t *r,
 {
     ngx_int_t  rc;
 
-    rc = ngx_http_skillbox_limits_begin(r, ctx);
+    rc = ngx_http_skillbox_input_files(r, ctx, run);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_skillbox_limits_begin(r, ctx);
+    }
 
     if (rc == NGX_OK) {
         rc = ngx_http_skillbox_hand_over(r, ctx, run);
@@ -583,13 +588,9 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
     ngx_http_skillbox_call_number(call, SB_P_TIMEOUT_MS, run->timeout_ms);
     ngx_http_skillbox_call_number(call, SB_P_MEMORY, run->memory_bytes);
     ngx_http_skillbox_call_number(call, SB_P_CPU_MILLI, run->cpu_milli);
-    ngx_http_skillbox_call_number(call, SB_P_JOB_LENGTH, run->job.job_len);
     ngx_http_skillbox_limits_params(ctx, call);
 
-    if (ngx_http_skillbox_call_memory(call, run->job.data.data,
-                                      run->job.data.len)
-        != NGX_OK)
-    {
+    if (ngx_http_skillbox_input_files_send(call, run) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

@@ -26,6 +26,10 @@ static sb_code_t ngx_http_skillbox_job_fields(json_t *root,
     ngx_http_skillbox_job_t *job, sb_err_t *err);
 static sb_code_t ngx_http_skillbox_job_unsupported(json_t *root,
     sb_err_t *err);
+static sb_code_t ngx_http_skillbox_job_inputs(json_t *root,
+    ngx_http_skillbox_job_t *job, sb_err_t *err);
+static sb_code_t ngx_http_skillbox_job_input_file(json_t *input, size_t i,
+    ngx_http_skillbox_input_file_t *file, sb_err_t *err);
 static sb_code_t ngx_http_skillbox_job_string(json_t *root, const char *name,
     char **out, sb_err_t *err);
 static sb_code_t ngx_http_skillbox_job_timeout(json_t *root,
@@ -34,7 +38,8 @@ static sb_code_t ngx_http_skillbox_job_write(json_t *root,
     ngx_http_skillbox_job_t *job, sb_err_t *err);
 static sb_code_t ngx_http_skillbox_job_args(json_t *args, sb_err_t *err);
 static sb_code_t ngx_http_skillbox_job_env(json_t *env, sb_err_t *err);
-static sb_code_t ngx_http_skillbox_job_files(json_t *files, sb_err_t *err);
+static sb_code_t ngx_http_skillbox_job_files(json_t *files, sb_buf_t *names,
+    sb_err_t *err);
 static bool ngx_http_skillbox_job_base64(const char *s, size_t len);
 static int ngx_http_skillbox_job_append(const char *data, size_t len,
     void *out);
@@ -63,6 +68,7 @@ ngx_http_skillbox_job_parse(const char *text, size_t len,
     memset(job, 0, sizeof(ngx_http_skillbox_job_t));
     sb_sha256(text, len, job->hash);
     sb_buf_init(&job->data, NGX_HTTP_SKILLBOX_JOB_MAX);
+    sb_buf_init(&job->names, SB_JOB_FILES_MAX * (SB_PATH_MAX + 1));
 
     /* integers as reals: they may be of any length, only timeout_ms is read */
 
@@ -107,7 +113,11 @@ ngx_http_skillbox_job_free(ngx_http_skillbox_job_t *job)
     free(job->version);
     free(job->script);
     free(job->module);
+    free(job->inputs);
     sb_buf_free(&job->data);
+    sb_buf_free(&job->names);
+    job->inputs = NULL;
+    job->ninputs = 0;
 }
 
 
@@ -162,7 +172,10 @@ ngx_http_skillbox_job_fields(json_t *root, ngx_http_skillbox_job_t *job,
 
     job->async = json_is_true(async);
 
-    return ngx_http_skillbox_job_timeout(root, job, err);
+    code = ngx_http_skillbox_job_inputs(root, job, err);
+
+    return code == SB_OK ? ngx_http_skillbox_job_timeout(root, job, err)
+                         : code;
 }
 
 
@@ -171,10 +184,9 @@ ngx_http_skillbox_job_fields(json_t *root, ngx_http_skillbox_job_t *job,
 static sb_code_t
 ngx_http_skillbox_job_unsupported(json_t *root, sb_err_t *err)
 {
-    json_t  *session, *inputs;
+    json_t  *session;
 
     session = json_object_get(root, "session_id");
-    inputs = json_object_get(root, "input_files");
 
     if (session && !json_is_null(session)) {
 
@@ -189,18 +201,101 @@ ngx_http_skillbox_job_unsupported(json_t *root, sb_err_t *err)
         }
     }
 
-    if (inputs && !json_is_null(inputs)) {
+    return SB_OK;
+}
 
-        if (!json_is_array(inputs)) {
-            return sb_err_set(err, SB_EINVAL,
-                              "\"input_files\" must be an array.");
-        }
 
-        if (json_array_size(inputs)) {
-            return sb_err_set(err, SB_EINVAL, "\"input_files\" is not "
-                              "supported by this release.");
-        }
+/* [id | {"id", "path"?}, ...]; whose ids they are is looked up later */
+
+static sb_code_t
+ngx_http_skillbox_job_inputs(json_t *root, ngx_http_skillbox_job_t *job,
+    sb_err_t *err)
+{
+    size_t       i;
+    json_t      *inputs, *input;
+    sb_code_t    code;
+
+    inputs = json_object_get(root, "input_files");
+
+    if (inputs == NULL || json_is_null(inputs)) {
+        return SB_OK;
     }
+
+    if (!json_is_array(inputs)) {
+        return sb_err_set(err, SB_EINVAL, "\"input_files\" must be an array.");
+    }
+
+    if (json_array_size(inputs) > SB_INPUT_FILES_MAX) {
+        return sb_err_set(err, SB_EINVAL, "\"input_files\" has more than %d "
+                          "elements.", SB_INPUT_FILES_MAX);
+    }
+
+    if (json_array_size(inputs) == 0) {
+        return SB_OK;
+    }
+
+    job->inputs = calloc(json_array_size(inputs),
+                         sizeof(ngx_http_skillbox_input_file_t));
+    if (job->inputs == NULL) {
+        return sb_err_set(err, SB_EINTERNAL, "out of memory");
+    }
+
+    json_array_foreach(inputs, i, input) {
+        code = ngx_http_skillbox_job_input_file(input, i, &job->inputs[i],
+                                                err);
+        if (code != SB_OK) {
+            return code;
+        }
+
+        job->ninputs++;
+    }
+
+    return SB_OK;
+}
+
+
+static sb_code_t
+ngx_http_skillbox_job_input_file(json_t *input, size_t i,
+    ngx_http_skillbox_input_file_t *file, sb_err_t *err)
+{
+    json_t         *path;
+    const char     *id;
+    unsigned char   uuid[16];
+
+    path = NULL;
+
+    if (json_is_object(input)) {
+        path = json_object_get(input, "path");
+        input = json_object_get(input, "id");
+    }
+
+    id = json_string_value(input);
+
+    if (id == NULL) {
+        return sb_err_set(err, SB_EINVAL, "\"input_files[%zu]\" must be a "
+                          "file's id, or an object with \"id\" and \"path\".",
+                          i);
+    }
+
+    if (!sb_uuid_parse(id, json_string_length(input), uuid)) {
+        return sb_err_set(err, SB_ENOTFOUND,
+                          "\"input_files[%zu]\": there is no such file.", i);
+    }
+
+    sb_uuid_format(uuid, file->id);
+
+    if (path == NULL || json_is_null(path)) {
+        return SB_OK;
+    }
+
+    if (!json_is_string(path)
+        || !sb_path_valid(json_string_value(path), json_string_length(path)))
+    {
+        return sb_err_set(err, SB_EINVAL, "\"input_files[%zu].path\" must be "
+                          "a relative path.", i);
+    }
+
+    memcpy(file->path, json_string_value(path), json_string_length(path));
 
     return SB_OK;
 }
@@ -300,7 +395,7 @@ ngx_http_skillbox_job_write(json_t *root, ngx_http_skillbox_job_t *job,
             break;
 
         default:
-            code = ngx_http_skillbox_job_files(value, err);
+            code = ngx_http_skillbox_job_files(value, &job->names, err);
         }
 
         if (code != SB_OK) {
@@ -410,7 +505,7 @@ ngx_http_skillbox_job_env(json_t *env, sb_err_t *err)
 
 
 static sb_code_t
-ngx_http_skillbox_job_files(json_t *files, sb_err_t *err)
+ngx_http_skillbox_job_files(json_t *files, sb_buf_t *names, sb_err_t *err)
 {
     json_t      *value;
     const char  *name, *s;
@@ -440,9 +535,12 @@ ngx_http_skillbox_job_files(json_t *files, sb_err_t *err)
             return sb_err_set(err, SB_EINVAL,
                               "\"files\": \"%.128s\" is not base64.", name);
         }
+
+        sb_buf_add(names, name, strlen(name) + 1);
     }
 
-    return SB_OK;
+    return sb_buf_ok(names) ? SB_OK
+                            : sb_err_set(err, SB_EINTERNAL, "out of memory");
 }
 
 

@@ -23,6 +23,7 @@ typedef struct {
     char                          version[SB_VERSION_MAX + 1];
     int64_t                       created_ms;
     ngx_http_skillbox_run_t      *run;          /* until it is posted */
+    char                          inputs[];     /* ids, commas between */
 } ngx_http_skillbox_begin_t;
 
 
@@ -48,6 +49,7 @@ typedef struct {
     ngx_event_t                   again;
     ngx_msec_t                    delay;        /* 0: not tried again yet */
     ngx_http_skillbox_main_conf_t  *conf;
+    char                          inputs[];     /* ids, commas between */
 } ngx_http_skillbox_finish_t;
 
 
@@ -100,7 +102,7 @@ ngx_http_skillbox_record_begin(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    b = calloc(1, sizeof(ngx_http_skillbox_begin_t));
+    b = calloc(1, sizeof(ngx_http_skillbox_begin_t) + run->inputs.len + 1);
     if (b == NULL) {
         return NGX_ERROR;
     }
@@ -123,6 +125,7 @@ ngx_http_skillbox_record_begin(ngx_http_request_t *r,
     ngx_memcpy(b->id, run->id, sizeof(b->id));
     ngx_memcpy(b->skill, ctx->skill.data, ctx->skill.len);
     ngx_memcpy(b->version, ctx->version.data, ctx->version.len);
+    ngx_memcpy(b->inputs, run->inputs.data, run->inputs.len);
     b->created_ms = run->created_ms;
 
     ngx_add_timer(&run->begin, NGX_HTTP_SKILLBOX_BEGIN_AFTER);
@@ -187,6 +190,7 @@ ngx_http_skillbox_begin_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
     e.version = b->version;
     e.created_ms = b->created_ms;
     e.owner = ngx_pid;
+    e.inputs = b->inputs;
 
     return sb_batch_execution_begin(batch, &e, err);
 }
@@ -319,7 +323,7 @@ ngx_http_skillbox_finish_create(ngx_http_skillbox_ctx_t *ctx,
 {
     ngx_http_skillbox_finish_t  *f;
 
-    f = calloc(1, sizeof(ngx_http_skillbox_finish_t));
+    f = calloc(1, sizeof(ngx_http_skillbox_finish_t) + run->inputs.len + 1);
     if (f == NULL) {
         return NULL;
     }
@@ -332,6 +336,7 @@ ngx_http_skillbox_finish_create(ngx_http_skillbox_ctx_t *ctx,
     ngx_memcpy(f->skill, ctx->skill.data, ctx->skill.len);
     ngx_memcpy(f->version, ctx->version.data, ctx->version.len);
     ngx_memcpy(f->status, status, len);
+    ngx_memcpy(f->inputs, run->inputs.data, run->inputs.len);
     f->created_ms = run->created_ms;
     f->finished_ms = sb_time_now_ms();
 
@@ -501,6 +506,7 @@ ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
     e.archive_bytes = f->archive_bytes;
     e.created_ms = f->created_ms;
     e.finished_ms = f->finished_ms;
+    e.inputs = f->inputs;
 
     code = sb_batch_execution_finish(batch, &e, err);
 

@@ -243,16 +243,24 @@ static ngx_int_t
 ngx_http_skillbox_reinit_request(ngx_http_request_t *sr)
 {
     off_t                      pos;
+    ngx_file_t                *file;
     ngx_chain_t               *cl;
     ngx_http_skillbox_call_t  *call;
 
     call = ngx_http_get_module_ctx(sr, ngx_http_skillbox_module);
 
     pos = 0;
+    file = NULL;
 
     for (cl = call->body; cl; cl = cl->next) {
 
         if (cl->buf->in_file) {
+
+            if (cl->buf->file != file) {
+                file = cl->buf->file;
+                pos = 0;
+            }
+
             cl->buf->file_pos = pos;
             pos = cl->buf->file_last;
 

@@ -239,17 +239,26 @@ static void refuse_now(job_t *job, int status, const char *slug, const char *mes
     job_refuse(job);
 }
 
+bool job_lengths(job_t *job, uint64_t stdin_len)
+{
+    job->job_len = (uint64_t)job->req.job_length;
+    job->files_len = (uint64_t)job->req.files_length;
+    if (stdin_len < job->job_len + job->files_len)
+        return false;
+    job->input_len = stdin_len - job->job_len - job->files_len;
+    return true;
+}
+
 static void on_complete(void *owner, uint64_t stdin_len)
 {
     job_t *job = owner;
     helper_t *h = job->h;
 
-    if (stdin_len < (uint64_t)job->req.job_length) {
-        refuse_now(job, 400, "bad_request", SB_P_JOB_LENGTH " is more than STDIN brought");
+    if (!job_lengths(job, stdin_len)) {
+        refuse_now(job, 400, "bad_request",
+                   SB_P_JOB_LENGTH " and " SB_P_FILES_LENGTH " are more than STDIN brought");
         return;
     }
-    job->job_len = (uint64_t)job->req.job_length;
-    job->input_len = stdin_len - job->job_len;
     job->queued_us = loop_now_us();
     if (h->stopping) {
         refuse_now(job, 503, "overloaded", "The sandbox helper is stopping.");

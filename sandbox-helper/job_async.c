@@ -19,7 +19,7 @@
 
 #define ANNOUNCE_MS 100  /* a run that ends before is not worth a write of the gateway's */
 #define RESPOOL_MS  1000 /* until a full disk is tried again */
-#define FACTS_MAX   2048
+#define FACTS_MAX   8192
 
 /* ---- the syncer's requests; they may outlive the job ---- */
 
@@ -71,7 +71,7 @@ static int write_job(job_t *job)
 {
     spool_t *s = &job->h->spool;
     const char *id = job->req.execution;
-    uint64_t len = job->job_len + job->input_len;
+    uint64_t len = job->job_len + job->input_len + job->files_len;
     int rc = -1, fd = spool_create(s, id);
 
     if (fd < 0)
@@ -125,6 +125,11 @@ sb_code_t job_unspool(job_t *job, sb_err_t *err)
     int rc = -1, fd = spool_read(s, job->req.execution, SPOOL_JOB, &facts, &len);
 
     sb_buf_free(&facts);
+    if (fd >= 0 && !job_lengths(job, len)) {
+        close(fd);
+        fd = -1;
+        errno = EBADMSG;
+    }
     if (fd < 0)
         return sb_err_errno(err, errno, "the spooled run can't be read");
     job->job_fd = memfd_create("job", MFD_CLOEXEC);
@@ -159,6 +164,8 @@ static void identity_facts(const request_t *r, const char *status, sb_buf_t *b)
     fact(b, SB_H_VERSION, r->version);
     fact(b, SB_H_STATUS, status);
     fact_int(b, SB_H_CREATED, r->created_ms);
+    if (r->input_files[0] != '\0')
+        fact(b, SB_H_INPUT_FILES, r->input_files);
 }
 
 static void end_facts(const request_t *r, const char *status, uint64_t log_len, sb_buf_t *b)

@@ -35,7 +35,7 @@ struct job_s {
     job_state_t state;
     start_t start;
     int starts; /* how often it was asked for */
-    uint64_t job_len, input_len;
+    uint64_t job_len, input_len, files_len;
     uint64_t held;      /* of them in memory while it waits */
     loop_task_t end;    /* the script has ended, and all that it left */
     loop_timer_t timer; /* by state: queue timeout, set-up limit, wall clock, grace */
@@ -88,6 +88,8 @@ bool job_wait_again(job_t *job);
 
 job_t *job_new(helper_t *h, connection_t *conn, const request_t *request);
 void job_free_run(job_t *job); /* the sandbox and its place; the result stays */
+/* What STDIN's bytes are, by the request's word; false: they are fewer than that. */
+bool job_lengths(job_t *job, uint64_t stdin_len);
 /* Waits for its turn; its STDIN is in job_fd, or in the spool. */
 void job_wait(job_t *job);
 

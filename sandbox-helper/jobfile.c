@@ -120,6 +120,27 @@ static int check_files(json_t *files, char text[JOB_TEXT])
     return 0;
 }
 
+static int check_inputs(const json_t *inputs, char text[JOB_TEXT])
+{
+    json_int_t left = SB_INPUT_FILES_BYTES_MAX;
+
+    if (json_array_size(inputs) > SB_INPUT_FILES_MAX)
+        return bad(text, "more than %d input files", SB_INPUT_FILES_MAX);
+    for (size_t i = 0; i < json_array_size(inputs); i++) {
+        const json_t *input = json_array_get(inputs, i), *path = json_object_get(input, "path");
+        const json_t *size = json_object_get(input, "size");
+
+        if (!json_is_string(path) ||
+            !sb_path_valid(json_string_value(path), json_string_length(path)))
+            return bad(text, "input_files[%zu] has no path", i);
+        if (!json_is_integer(size) || json_integer_value(size) < 0 ||
+            json_integer_value(size) > left)
+            return bad(text, "input file \"%.64s\" has no size", json_string_value(path));
+        left -= json_integer_value(size);
+    }
+    return 0;
+}
+
 /* Most runs have nothing but input; touching jansson costs a new process forty page faults. */
 static bool is_empty(int fd, uint64_t len)
 {
@@ -143,11 +164,12 @@ int job_load(int fd, uint64_t len, job_t *job, char text[JOB_TEXT])
     if (take(job->root, "args", JSON_ARRAY, &job->args, text) != 0 ||
         take(job->root, "env", JSON_OBJECT, &job->env, text) != 0 ||
         take(job->root, "files", JSON_OBJECT, &job->files, text) != 0 ||
-        take(job->root, "stdin", JSON_STRING, &job->stdin_text, text) != 0)
+        take(job->root, "stdin", JSON_STRING, &job->stdin_text, text) != 0 ||
+        take(job->root, "input_files", JSON_ARRAY, &job->inputs, text) != 0)
         return -1;
     if (check_args(job->args, text) != 0 || check_env(job->env, text) != 0)
         return -1;
-    return check_files(job->files, text);
+    return check_files(job->files, text) == 0 ? check_inputs(job->inputs, text) : -1;
 }
 
 /* ---- the files ---- */
@@ -207,24 +229,33 @@ static int make_parents(int dirfd, const char *name)
     return 0;
 }
 
-static int write_file(int dirfd, const char *name, const void *data, size_t len)
+static int make_file(int dirfd, const char *name)
+{
+    if (make_parents(dirfd, name) != 0)
+        return -1;
+    return openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+}
+
+/* Closes it; rc: of the writing. */
+static int end_file(int fd, int rc)
 {
     const struct timespec mtime = {STAGE_WORK_MTIME_SEC, STAGE_WORK_MTIME_NSEC};
     const struct timespec times[2] = {mtime, mtime};
-    int fd, rc, err;
+    int err;
 
-    if (make_parents(dirfd, name) != 0)
-        return -1;
-    fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return -1;
-    rc = sys_write_all(fd, data, len);
     if (rc == 0)
         rc = futimens(fd, times);
     err = errno;
     close(fd);
     errno = err;
     return rc;
+}
+
+static int write_file(int dirfd, const char *name, const void *data, size_t len)
+{
+    int fd = make_file(dirfd, name);
+
+    return fd < 0 ? -1 : end_file(fd, sys_write_all(fd, data, len));
 }
 
 static int write_decoded(int dirfd, const char *name, const json_t *value, char text[JOB_TEXT])
@@ -257,6 +288,38 @@ int job_write_files(const job_t *job, int dirfd, char text[JOB_TEXT])
     {
         if (write_decoded(dirfd, name, value, text) != 0)
             return -1;
+    }
+    return 0;
+}
+
+static int copy_piece(int from, uint64_t at, uint64_t len, int to)
+{
+    static char chunk[64 * 1024];
+
+    while (len > 0) {
+        size_t n = len < sizeof(chunk) ? (size_t)len : sizeof(chunk);
+
+        if (sys_pread_all(from, chunk, n, (off_t)at) != 0 || sys_write_all(to, chunk, n) != 0)
+            return -1;
+        at += n;
+        len -= n;
+    }
+    return 0;
+}
+
+int job_write_inputs(const job_t *job, int dirfd, int fd, uint64_t at, char text[JOB_TEXT])
+{
+    for (size_t i = 0; i < json_array_size(job->inputs); i++) {
+        const json_t *input = json_array_get(job->inputs, i);
+        const char *name = json_string_value(json_object_get(input, "path"));
+        uint64_t size = (uint64_t)json_integer_value(json_object_get(input, "size"));
+        int to = make_file(dirfd, name);
+
+        if (to < 0 || end_file(to, copy_piece(fd, at, size, to)) != 0) {
+            snprintf(text, JOB_TEXT, "input file \"%.64s\" can't be written", name);
+            return -1;
+        }
+        at += size;
     }
     return 0;
 }

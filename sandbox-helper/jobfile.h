@@ -16,6 +16,7 @@ typedef struct {
     json_t *env;        /* object of strings, or NULL */
     json_t *files;      /* object name -> base64, or NULL */
     json_t *stdin_text; /* string, or NULL */
+    json_t *inputs;     /* array of {path, size}, or NULL */
 } job_t;
 
 /*
@@ -30,5 +31,8 @@ int job_load(int fd, uint64_t len, job_t *job, char text[JOB_TEXT]);
  * Each gets STAGE_WORK_MTIME.  As job_load() on failure.
  */
 int job_write_files(const job_t *job, int dirfd, char text[JOB_TEXT]);
+/* The same with the job's input files, whose contents stand one behind the other in fd from `at`
+ * on. */
+int job_write_inputs(const job_t *job, int dirfd, int fd, uint64_t at, char text[JOB_TEXT]);
 
 #endif

@@ -291,11 +291,22 @@ static int link_package(int work)
     return rc;
 }
 
+/* The caller's files, then those of input_files. */
+static int write_files(launch_t *l, int folder)
+{
+    const stage_request_t *request = l->run->request;
+
+    if (job_write_files(&l->job, folder, l->text) != 0)
+        return -1;
+    return job_write_inputs(&l->job, folder, FD_JOB, request->job_len + request->input_len,
+                            l->text);
+}
+
 static int fill_work(launch_t *l)
 {
     int work = open("/sandbox/work", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    if (work < 0 || job_write_files(&l->job, work, l->text) != 0 || link_package(work) != 0)
+    if (work < 0 || write_files(l, work) != 0 || link_package(work) != 0)
         return -1;
     close(work);
     return chdir("/sandbox/work");
@@ -305,9 +316,9 @@ static int fill_input(launch_t *l)
 {
     int input;
 
-    if (json_object_size(l->job.files) > 0) {
+    if (json_object_size(l->job.files) > 0 || json_array_size(l->job.inputs) > 0) {
         input = openat(l->run->input_view, "input", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (input < 0 || job_write_files(&l->job, input, l->text) != 0)
+        if (input < 0 || write_files(l, input) != 0)
             return -1;
         close(input);
     }

@@ -47,15 +47,38 @@ enum {
     P_TENANT_WAITING,
     P_EXECUTIONS,
     P_ARTIFACT_BYTES,
+    P_FILES_LENGTH,
+    P_INPUT_FILES,
     P_COUNT
 };
 
-static const char *const names[P_COUNT] = {
-    SB_P_OP,      SB_P_REQUEST_ID,     SB_P_TENANT,         SB_P_EXECUTION,    SB_P_SKILL,
-    SB_P_VERSION, SB_P_DIGEST,         SB_P_LANG,           SB_P_IMAGE,        SB_P_MODE,
-    SB_P_TARGET,  SB_P_TIMEOUT_MS,     SB_P_MEMORY,         SB_P_CPU_MILLI,    SB_P_JOB_LENGTH,
-    SB_P_CREATED, SB_P_OFFSET,         SB_P_FOLLOW,         SB_P_CONTENT_TYPE, SB_P_CHECK,
-    SB_P_SCAN,    SB_P_TENANT_RUNNING, SB_P_TENANT_WAITING, SB_P_EXECUTIONS,   SB_P_ARTIFACT_BYTES};
+static const char *const names[P_COUNT] = {SB_P_OP,
+                                           SB_P_REQUEST_ID,
+                                           SB_P_TENANT,
+                                           SB_P_EXECUTION,
+                                           SB_P_SKILL,
+                                           SB_P_VERSION,
+                                           SB_P_DIGEST,
+                                           SB_P_LANG,
+                                           SB_P_IMAGE,
+                                           SB_P_MODE,
+                                           SB_P_TARGET,
+                                           SB_P_TIMEOUT_MS,
+                                           SB_P_MEMORY,
+                                           SB_P_CPU_MILLI,
+                                           SB_P_JOB_LENGTH,
+                                           SB_P_CREATED,
+                                           SB_P_OFFSET,
+                                           SB_P_FOLLOW,
+                                           SB_P_CONTENT_TYPE,
+                                           SB_P_CHECK,
+                                           SB_P_SCAN,
+                                           SB_P_TENANT_RUNNING,
+                                           SB_P_TENANT_WAITING,
+                                           SB_P_EXECUTIONS,
+                                           SB_P_ARTIFACT_BYTES,
+                                           SB_P_FILES_LENGTH,
+                                           SB_P_INPUT_FILES};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -188,6 +211,9 @@ static sb_code_t take_limits(const value_t *values, const config_t *c, request_t
         rc = take_number(values, P_CPU_MILLI, SB_CPU_MIN_MILLI, any, &r->cpu_milli, err);
     if (rc == SB_OK) /* job JSON and input JSON come from one request body */
         rc = take_number(values, P_JOB_LENGTH, 0, 2 * SB_INPUT_MAX, &r->job_length, err);
+    if (rc == SB_OK && values[P_FILES_LENGTH].given)
+        rc =
+            take_number(values, P_FILES_LENGTH, 0, SB_INPUT_FILES_BYTES_MAX, &r->files_length, err);
     if (rc != SB_OK)
         return rc;
     if (r->timeout_ms > l->timeout_max_ms)
@@ -299,6 +325,11 @@ static sb_code_t take_files(const value_t *values, request_t *r, sb_err_t *err)
     return SB_OK;
 }
 
+static sb_code_t take_input_files(const value_t *values, request_t *r, sb_err_t *err)
+{
+    return take_text(values, P_INPUT_FILES, 0, sizeof r->input_files - 1, r->input_files, err);
+}
+
 static sb_code_t take_known(const value_t *v, request_t *r, sb_err_t *err)
 {
     size_t n = (v->len + 1) / (SB_UUID_LEN + 1);
@@ -340,6 +371,8 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
         rc = take_run(values, config, r, err);
     if (rc == SB_OK && r->op == OP_SUBMIT)
         rc = take_number(values, P_CREATED, 0, TIME_MAX_MS, &r->created_ms, err);
+    if (rc == SB_OK && r->op == OP_SUBMIT)
+        rc = take_input_files(values, r, err);
     if (rc == SB_OK && (r->op == OP_CANCEL || r->op == OP_ATTACH))
         rc = take_execution(&values[P_EXECUTION], r->execution, err);
     if (rc == SB_OK && r->op == OP_ATTACH)
@@ -368,6 +401,8 @@ sb_code_t request_identify(const void *params, size_t len, request_t *r)
         rc = take_execution(&values[P_EXECUTION], r->execution, NULL);
     if (rc == SB_OK)
         rc = take_number(values, P_CREATED, 0, TIME_MAX_MS, &r->created_ms, NULL);
+    if (rc == SB_OK)
+        rc = take_input_files(values, r, NULL);
     if (rc != SB_OK || !sb_name_valid(skill->data, skill->len) || version->len > SB_VERSION_MAX ||
         !sb_semver_valid(version->data, version->len))
         return SB_EINVAL;

@@ -43,8 +43,10 @@ typedef struct {
     char target[SB_PATH_MAX + 1];
     int64_t timeout_ms, memory, cpu_milli; /* already clamped to the runtime's maxima */
     int64_t job_length;
-    int64_t created_ms;     /* submit */
-    int64_t offset, follow; /* attach */
+    int64_t files_length; /* of input files, behind the input */
+    char input_files[SB_INPUT_FILES_MAX * (SB_UUID_LEN + 1) + 1]; /* submit: ids */
+    int64_t created_ms;                                           /* submit */
+    int64_t offset, follow;                                       /* attach */
     int64_t tenant_running; /* the tenant's runs at a time; 0: no limit */
     int64_t tenant_waiting; /* the tenant's runs that wait beside them; -1: no limit */
     int64_t artifact_bytes; /* of the files of the run */

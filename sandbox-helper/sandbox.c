@@ -243,9 +243,9 @@ static int step_sandbox_folder(void *ctx)
     static const char *const dirs[] = {"input", "out", "work", "scripts"};
     run_t *run = ctx;
     /* decoded, the files of a job are smaller than the job; each may waste a page's end */
-    const uint64_t bytes = RUN_STDIN_MAX + (SB_JOB_FILES_MAX * 2 + 64) * PAGE;
-    mounts_tmpfs_t spec = {bytes, SB_JOB_FILES_MAX * 33 + 64, 0755,
-                           MOUNTS_BASE | MOUNT_ATTR_NOEXEC};
+    const uint64_t files = SB_JOB_FILES_MAX + SB_INPUT_FILES_MAX;
+    const uint64_t bytes = RUN_STDIN_MAX + (files * 2 + 64) * PAGE;
+    mounts_tmpfs_t spec = {bytes, files * 33 + 64, 0755, MOUNTS_BASE | MOUNT_ATTR_NOEXEC};
 
     run->sandbox = mounts_tmpfs_at(&spec, "/sandbox");
     if (run->sandbox < 0)

@@ -10,14 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "sys.h"
 
-#define MAGIC      0x31505342u /* "BSP1" */
-#define COPY_CHUNK 65536
+#define MAGIC 0x31505342u /* "BSP1" */
 
 typedef struct {
     uint32_t magic, facts_len;
@@ -73,15 +73,17 @@ int spool_add(int fd, const void *data, size_t len)
 
 int spool_add_file(int fd, int from, uint64_t len)
 {
-    static char chunk[COPY_CHUNK];
-    uint64_t at = 0;
+    off_t at = 0;
 
-    while (at < len) {
-        size_t want = len - at < sizeof chunk ? (size_t)(len - at) : sizeof chunk;
+    while ((uint64_t)at < len) { /* in the kernel: the loop waits for it */
+        ssize_t n = sendfile(fd, from, &at, len - (uint64_t)at);
 
-        if (sys_pread_all(from, chunk, want, (off_t)at) != 0 || sys_write_all(fd, chunk, want) != 0)
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            errno = n == 0 ? EIO : errno;
             return -1;
-        at += want;
+        }
     }
     return 0;
 }

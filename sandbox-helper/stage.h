@@ -163,7 +163,7 @@ typedef struct {
     uint64_t memory_bytes;        /* RLIMIT_DATA, and cgroup limit set by main */
     uint64_t file_bytes;          /* RLIMIT_FSIZE */
     uint64_t job_len;             /* job memfd: this many bytes of job JSON, */
-    uint64_t input_len;           /* then this many of input JSON */
+    uint64_t input_len;           /* then this many of input JSON, then the input files */
     char digest[65];              /* 64 hex + NUL: <packages>/<digest>/tree and /instructions */
     char target[SB_PATH_MAX + 1]; /* entrypoint or script path, or module name; STAGE_READ: the one
                                      file that is wanted, "" = all */
@@ -192,7 +192,8 @@ typedef struct {
 #define RUN_FDS       3
 #define RUN_LOGS      2 /* stdout, stderr */
 #define RUN_FOLDER_FD 1 /* of the descriptors of STAGE_RUN, with cgroup 2 */
-#define RUN_STDIN_MAX (2 * SB_INPUT_MAX + 64 * SB_KIB) /* job and input in the memfd */
+/* job, input and input files in the memfd */
+#define RUN_STDIN_MAX (2 * SB_INPUT_MAX + 64 * SB_KIB + SB_INPUT_FILES_BYTES_MAX)
 
 /*
  * ---- main -> a run's pid 1, on its status socket, at most once, while the script runs ----

@@ -273,3 +273,16 @@ def test_a_run_that_no_helper_knows_is_not_live_for_ever(make_gateway):
     assert answer.status_code in (200, 202)
     body = gw.until(execution)
     assert (body["status"], body["error"]) == ("failed", "interrupted")
+
+
+def test_a_run_that_waits_keeps_all_it_was_given_over_a_restart(make_gateway):
+    gw = make_gateway(helper={"concurrency": 1})
+    gw.push(skill("sleep", SLEEP, lang="bash"))
+    gw.push(skill("show", "import os, sys\nprint(sys.argv[1:], os.environ['A'], open('/sandbox/input.json').read(), "
+                  "sys.stdin.read(), open('/sandbox/input/f').read())"))
+    running(gw, gw.submit("sleep"))
+    waits = gw.submit("show", args=["one", "two"], env={"A": "b"}, input={"x": [1]}, stdin="in", files={"f": "ZmlsZQ=="})
+    gw.helper.kill()
+    gw.helper.wait(10)
+    gw.start_helper()
+    assert gw.until(waits)["logs"] == "['one', 'two'] b {\"x\":[1]} in file\n"

@@ -343,16 +343,27 @@ def test_progress_is_for_terminals_only(fake):
 
 # ---- what run sends ----
 
+FILE_ID = "0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11"
+
+
+@pytest.mark.parametrize("spec", ["x", "", f"={FILE_ID}", f"{FILE_ID}=", f"a={FILE_ID[:-1]}"])
+def test_an_input_file_that_is_no_id_is_not_sent(fake, spec):
+    fails(cli("run", "x", "--server", fake.url, "--input-file", spec), 2, "--input-file")
+    assert fake.requests == []
+
+
 def test_run_sends_what_it_is_told(fake, tmp_path):
     (tmp_path / "data.bin").write_bytes(b"\x00\xff")
     fake.answer("/v1/executions", answer_with(output={"a": 1}))
     result = works(cli("run", "x", "--server", fake.url, "--version", "1.2.3", "--input", "-", "--script", "s.py",
                        "--arg", "-v", "--arg", "", "--env", "A=b=c", "--timeout", "1m30s", "--stdin", "hello",
                        "--file", tmp_path / "data.bin", "--file", f"other={tmp_path / 'data.bin'}",
+                       "--input-file", FILE_ID, "--input-file", f"a=b/c={FILE_ID}",
                        stdin='{"n": [1, null]}'))
     assert json.loads(fake.requests[0][3]) == {
         "skill": "x", "version": "1.2.3", "input": {"n": [1, None]}, "script": "s.py", "args": ["-v", ""],
-        "env": {"A": "b=c"}, "timeout_ms": 90000, "stdin": "hello", "files": {"data.bin": "AP8=", "other": "AP8="}}
+        "env": {"A": "b=c"}, "timeout_ms": 90000, "stdin": "hello", "files": {"data.bin": "AP8=", "other": "AP8="},
+        "input_files": [FILE_ID, {"id": FILE_ID, "path": "a=b/c"}]}
     assert json.loads(result.stdout) == {"a": 1}
 
 

@@ -125,6 +125,10 @@ def call_executions(gw):
     path = f"/v1/executions/{done['execution_id']}"
     assert gw.run("fail")["status"] == "failed"
     assert gw.run("sleep", timeout_ms=100)["status"] == "timeout"
+    kept = expect(201, gw.post("/v1/files?name=in", data=b"x", headers={"Content-Type": "text/plain"})).json()["id"]
+    given = gw.run("run", input_files=[kept, {"id": kept, "path": "other"}])["execution_id"]
+    assert expect(200, gw.get(f"/v1/executions/{given}")).json()["input_files"] == [kept, kept]
+    expect(404, gw.execute("run", input_files=[done["execution_id"]]))
     key = {"Idempotency-Key": "k"}
     expect(202, gw.execute("run", headers={**key, "Prefer": "respond-async"}))
     replayed = expect(202, gw.execute("sleep", headers={"Idempotency-Key": "s"}, **{"async": True}))

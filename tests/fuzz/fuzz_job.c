@@ -93,6 +93,17 @@ static void check_file(int dir, const char *name, const json_t *value)
     free(got);
 }
 
+/* Contents are taken from the job's own start, as far as it reaches. */
+static void check_inputs(const job_t *job, int dir, int fd)
+{
+    char text[JOB_TEXT] = "";
+
+    assert(json_array_size(job->inputs) <= SB_INPUT_FILES_MAX);
+    if (job_write_inputs(job, dir, fd, 0, text) != 0) {
+        assert(text[0] != '\0');
+    }
+}
+
 static void check_files(const job_t *job, int dir)
 {
     char text[JOB_TEXT] = "";
@@ -120,6 +131,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_strings(&job);
         if (job.files != NULL) {
             check_files(&job, dir);
+            empty_folder();
+        }
+        if (job.inputs != NULL) {
+            check_inputs(&job, dir, fd);
             empty_folder();
         }
     } else {

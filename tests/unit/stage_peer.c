@@ -229,13 +229,14 @@ typedef struct {
     double start, kill_at;
 } pump_t;
 
-static int job_memfd(const char *job, const char *input)
+static int job_memfd(const char *job, const char *input, const char *files)
 {
     int fd = memfd_create("job", MFD_CLOEXEC);
 
     assert_true(fd >= 0);
     assert_int_equal(sys_write_all(fd, job, strlen(job)), 0);
     assert_int_equal(sys_write_all(fd, input, strlen(input)), 0);
+    assert_int_equal(sys_write_all(fd, files, strlen(files)), 0);
     return fd;
 }
 
@@ -274,7 +275,7 @@ static void send_request(stage_peer_t *p, const stage_run_t *run, pump_t *pump)
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status), 0);
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     assert_int_equal(pipe2(err, O_CLOEXEC), 0);
-    fds[0] = job_memfd(job, input);
+    fds[0] = job_memfd(job, input, run->input_files ? run->input_files : "");
     fds[1] = out[1];
     fds[2] = err[1];
     for (int i = RUN_FDS; i < nfds; i++)

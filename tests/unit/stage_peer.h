@@ -31,9 +31,10 @@ typedef struct {
     /* in; zero is a good default but for digest and lang */
     uint32_t lang, mode;
     char digest[65];
-    const char *target; /* NULL: "main" */
-    const char *job;    /* NULL: "{}" */
-    const char *input;  /* NULL: "{}" */
+    const char *target;      /* NULL: "main" */
+    const char *job;         /* NULL: "{}" */
+    const char *input;       /* NULL: "{}" */
+    const char *input_files; /* contents behind it, NULL: none */
     uint64_t memory_bytes, file_bytes;
     uint32_t cpu_seconds;
     uint32_t cgroup;        /* version of the control groups it is said to be in */

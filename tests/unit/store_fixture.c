@@ -148,7 +148,7 @@ sb_code_t delete_skill(fixture_t *f, const char *tenant, const char *name, const
 sb_code_t begin_execution(fixture_t *f, const char *tenant, const char *id, int32_t owner,
                           int64_t created_ms)
 {
-    sb_execution_begin_t e = {tenant, id, "data-analysis", "1.0.0", created_ms, owner, false};
+    sb_execution_begin_t e = {tenant, id, "data-analysis", "1.0.0", created_ms, owner, false, NULL};
     sb_batch_t *b = batch(f);
     sb_code_t rc = sb_batch_execution_begin(b, &e, NULL);
 

@@ -188,6 +188,18 @@ static void arguments_stdin_and_input_files_arrive(void **state)
     stage_run_close(&run);
 }
 
+/* Their contents stand behind the input in the job's memfd. */
+static void files_behind_the_input_are_put_in_place(void **state)
+{
+    start_over(STAGE_BASH, "cat input/a input/d/b; wc -c < input/none; cat input.json\n");
+    run.job = "{\"files\": {\"f\": \"\"}, \"input_files\": [{\"path\": \"a\", \"size\": 3},"
+              " {\"path\": \"none\", \"size\": 0}, {\"path\": \"d/b\", \"size\": 4}]}";
+    run.input_files = "one\ntwo";
+    run_script(STAGE_BASH, NULL, 0);
+    says_exactly("one\ntwo0\n{}");
+    stage_run_close(&run);
+}
+
 static void script_mode_works_in_a_copy_of_the_package(void **state)
 {
     struct stat st;
@@ -671,6 +683,15 @@ static void wrong_jobs_fail_with_a_sentence(void **state)
         {"{\"files\": {\"/x\": \"\"}}", "file name \"/x\" is not allowed"},
         {"{\"files\": {\"x\": \"a*==\"}}", "file \"x\" is not valid base64"},
         {"{\"files\": {\"x\": \"\", \"x/y\": \"\"}}", "file \"x/y\" can't be written"},
+        {"{\"input_files\": {}}", "job member \"input_files\" has the wrong type"},
+        {"{\"input_files\": [5]}", "input_files[0] has no path"},
+        {"{\"input_files\": [{\"path\": \"../a\", \"size\": 1}]}", "input_files[0] has no path"},
+        {"{\"input_files\": [{\"path\": \"a\"}]}", "input file \"a\" has no size"},
+        {"{\"input_files\": [{\"path\": \"a\", \"size\": -1}]}", "input file \"a\" has no size"},
+        {"{\"input_files\": [{\"path\": \"a\", \"size\": 99999999999}]}",
+         "input file \"a\" has no size"},
+        {"{\"input_files\": [{\"path\": \"a\", \"size\": 1}]}", /* there is none */
+         "input file \"a\" can't be written"},
         {"[]", "the job is not a JSON object"},
     };
 
@@ -823,6 +844,7 @@ int main(void)
         cmocka_unit_test(environment_is_made_from_nothing),
         cmocka_unit_test(long_input_is_in_the_file_only),
         cmocka_unit_test(arguments_stdin_and_input_files_arrive),
+        cmocka_unit_test(files_behind_the_input_are_put_in_place),
         cmocka_unit_test(script_mode_works_in_a_copy_of_the_package),
         cmocka_unit_test(module_mode_runs_a_package_module),
         cmocka_unit_test(signals_are_reported_as_such),

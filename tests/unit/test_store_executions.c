@@ -387,7 +387,7 @@ static void damaged_records_are_errors(void **state)
 
 static sb_code_t report(fixture_t *f, const char *tenant, const char *id, bool running)
 {
-    sb_execution_begin_t e = {tenant, id, "s", "1.0.0", NOW, SB_OWNER_HELPER, !running};
+    sb_execution_begin_t e = {tenant, id, "s", "1.0.0", NOW, SB_OWNER_HELPER, !running, NULL};
     sb_batch_t *b;
     sb_code_t code;
 

@@ -53,7 +53,8 @@ static void finish(fixture_t *f, const char *tenant, unsigned n, const char *ski
 
 static void begin(fixture_t *f, const char *tenant, unsigned n, const char *skill, bool queued)
 {
-    sb_execution_begin_t e = {tenant, id_of(n), skill, "1.0.0", NOW + n, SB_OWNER_HELPER, queued};
+    sb_execution_begin_t e = {tenant,  id_of(n),        skill,  "1.0.0",
+                              NOW + n, SB_OWNER_HELPER, queued, NULL};
 
     BATCH(f, SB_OK, sb_batch_execution_begin(b, &e, &err));
 }
@@ -150,7 +151,7 @@ static const char *status_of(fixture_t *f, unsigned n)
 static void reports_of_a_helper_may_overtake_each_other(void **state)
 {
     fixture_t *f = *state;
-    sb_execution_begin_t e = {"acme", id_of(1), "three", "1.0.0", NOW, 0, false};
+    sb_execution_begin_t e = {"acme", id_of(1), "three", "1.0.0", NOW, 0, false, NULL};
 
     BATCH(f, SB_OK, sb_batch_execution_running(b, &e, &err));
     assert_string_equal(status_of(f, 1), "running");
