@@ -16,6 +16,12 @@
 #define CALL_MS  60000
 #define FILE_MAX (1LL << 40) /* the server has a limit of its own */
 
+static const sb_option_t list_options[] = {
+    {"execution", "EXECUTION", "the artifacts of that execution instead", false},
+    {"json", NULL, "the same as --output json", false},
+    {NULL, NULL, NULL, false},
+};
+
 static const sb_option_t format_options[] = {
     {"json", NULL, "the same as --output json", false},
     {NULL, NULL, NULL, false},
@@ -226,17 +232,29 @@ static bool print_files(const json_t *files)
 
 static int run_list(const sb_args_t *args)
 {
-    return sb_get_and_print(args, "/v1/files?limit=200", sb_args_flag(args, "json"), print_files);
+    const char *execution = sb_args_get(args, "execution");
+    char path[SB_URL_MAX] = "/v1/files?limit=200";
+
+    if (execution != NULL) {
+        if (!sb_uuid_parse(execution, strlen(execution), NULL)) {
+            sb_say_error("--execution: '%s' is not the id of an execution", execution);
+            return EXIT_USAGE;
+        }
+        snprintf(path, sizeof(path), "/v1/files?limit=200&execution_id=%s", execution);
+    }
+    return sb_get_and_print(args, path, sb_args_flag(args, "json"), print_files);
 }
 
 const sb_command_t cmd_file_list = {
     .name = "file list",
     .operands = "",
     .summary = "list the files that are kept",
-    .details = "Lists the newest 200 files of the tenant, every version of them.",
-    .options = format_options,
+    .details = "Lists the newest 200 files of the tenant, every version of them; or the first 200\n"
+               "artifacts of an execution, whose ids work as those of files do.",
+    .options = list_options,
     .remote = true,
-    .examples = "skillbox file list",
+    .examples = "skillbox file list\n"
+                "skillbox file list --execution 0193a5c2-7f31-7a50-9c0e-3a1d3f0c2b11",
     .run = run_list,
 };
 

@@ -49,8 +49,10 @@
  *           a file above SB_FILES_FILE_MAX, or one that would take the answer above
  *           SB_FILES_MAX, comes without its content and "truncated".  404 not_found:
  *           the package has no such path.
- *   status  no STDIN.  200: {"status":"ok"|"degraded"|"unavailable","reason"?,
- *           "tier","runtimes":{lang:"ok"|reason},
+ *   artifact no STDIN.  SB_P_EXECUTION, SB_P_TARGET: a path in the execution's archive, SB_P_INDEX:
+ * its place in files_list.  200: {"size_bytes":n}; the file lies at SB_ARTIFACT_FILE_FMT from now
+ * on, with the archive's time, until somebody removes it.  404 not_found. status  no STDIN.  200:
+ * {"status":"ok"|"degraded"|"unavailable","reason"?, "tier","runtimes":{lang:"ok"|reason},
  *           "images":[{"name","lang","status":"ok"|reason}],"running","queued",...}
  *
  * Completion: the helper's HTTP/1.1 POST to the gateway's internal listener (helper.yaml
@@ -91,6 +93,7 @@
 #define SB_P_CREATED      "SKILLBOX_CREATED" /* submit: when it was asked for, Unix ms */
 #define SB_P_OFFSET       "SKILLBOX_OFFSET"  /* attach */
 #define SB_P_FOLLOW       "SKILLBOX_FOLLOW"  /* attach: 0 | 1 */
+#define SB_P_INDEX        "SKILLBOX_INDEX"   /* artifact */
 #define SB_P_CONTENT_TYPE "CONTENT_TYPE"
 #define SB_P_CHECK        "SKILLBOX_CHECK" /* 1: examine the package, keep nothing */
 #define SB_P_SCAN         "SKILLBOX_SCAN"  /* intake: off (or absent) | warn | block */
@@ -102,14 +105,15 @@
  * helper packs. */
 #define SB_P_ARTIFACT_BYTES "SKILLBOX_ARTIFACT_BYTES"
 
-#define SB_OP_RUN    "run"
-#define SB_OP_INTAKE "intake"
-#define SB_OP_STATUS "status"
-#define SB_OP_SUBMIT "submit"
-#define SB_OP_CANCEL "cancel"
-#define SB_OP_ATTACH "attach"
-#define SB_OP_FILES  "files"
-#define SB_OP_KNOWN  "known"
+#define SB_OP_RUN      "run"
+#define SB_OP_INTAKE   "intake"
+#define SB_OP_STATUS   "status"
+#define SB_OP_SUBMIT   "submit"
+#define SB_OP_CANCEL   "cancel"
+#define SB_OP_ATTACH   "attach"
+#define SB_OP_FILES    "files"
+#define SB_OP_KNOWN    "known"
+#define SB_OP_ARTIFACT "artifact"
 
 #define SB_KNOWN_MAX 200
 
@@ -152,5 +156,10 @@
  */
 #define SB_ARTIFACT_PATH_FMT "%.2s/%s.tar.gz" /* (id + 34, id) */
 #define SB_ARTIFACT_PATH_LEN (3 + 36 + 7)
+
+/* A folder beside it for files taken out of it, which may be removed at any time; and one of them.
+ */
+#define SB_ARTIFACT_DIR_FMT  "%.2s/%s.d"    /* (id + 34, id) */
+#define SB_ARTIFACT_FILE_FMT "%.2s/%s.d/%u" /* (id + 34, id, index) */
 
 #endif

@@ -205,9 +205,12 @@ typedef struct {
     sb_str_t name;
     sb_str_t content_type;
     int64_t size;
+    char execution[SB_UUID_LEN +
+                   1]; /* not "": an artifact of that execution, which has no digest, */
+    uint32_t index;    /* and is the so manyth of its files_list */
 } sb_file_t;
 
-/* SB_ENOTFOUND, also for what is no id. */
+/* A kept file, or an artifact.  SB_ENOTFOUND, also for what is no id. */
 sb_code_t sb_store_file_get(sb_store_t *st, const char *tenant, const char *id, sb_file_t *out,
                             sb_err_t *err);
 
@@ -216,7 +219,12 @@ typedef struct {
     uint32_t limit, offset;
 } sb_file_filter_t;
 
-/* Appends a JSON array, newest first. */
+/* An artifact by its path.  SB_ENOTFOUND. */
+sb_code_t sb_store_artifact_find(sb_store_t *st, const char *tenant, const char *execution,
+                                 const char *path, sb_file_t *out, sb_err_t *err);
+
+/* Appends a JSON array, newest first; with an execution (and no session) its artifacts, in their
+ * order, behind the kept ones. */
 sb_code_t sb_store_file_list(sb_store_t *st, const char *tenant, const sb_file_filter_t *filter,
                              sb_buf_t *out, sb_err_t *err);
 /* Appends the array of all versions of the file that id is one of, the highest first. */
@@ -383,9 +391,10 @@ typedef struct {
 #define SB_FILE_DIGEST_MAGIC "skillbox-file-1\n"
 
 /* Stores a file or the next version of one; appends its object to json.  SB_ENOTFOUND: `of`.
- * SB_EQUOTA: the tenant would keep more than its SB_LIMIT_DISK_BYTES. */
+ * SB_ECONFLICT: that is an artifact; SB_EQUOTA: the tenant would keep more than its
+ * SB_LIMIT_DISK_BYTES. */
 sb_code_t sb_batch_file_put(sb_batch_t *b, sb_file_put_t *put, sb_buf_t *json, sb_err_t *err);
-/* One version; others stay. */
+/* One version; others stay.  SB_ECONFLICT: an artifact, which goes with its execution. */
 sb_code_t sb_batch_file_delete(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
 
 /*

@@ -88,6 +88,25 @@ static sb_code_t read_exec(sb_store_t *st, const sb_skey_t *key, sb_execution_t 
     return sb_store_keep(st, keep, 3, err);
 }
 
+sb_code_t sb_exec_read(sb_store_t *st, const char *tenant, const unsigned char id[16],
+                       sb_exec_value_t *value, sb_err_t *err)
+{
+    sb_skey_t key;
+    MDB_val k, val;
+    int rc;
+
+    if (!sb_exec_key(&key, tenant, id))
+        return SB_ENOTFOUND;
+    k = sb_skey_val(&key);
+    rc = mdb_get(st->read, st->dbi[SB_DBI_EXECUTIONS], &k, &val);
+    if (rc == MDB_NOTFOUND)
+        return SB_ENOTFOUND;
+    if (rc != 0)
+        return sb_store_fail(st, rc, "reading an execution", err);
+    return sb_exec_unpack(&val, value) ? SB_OK
+                                       : sb_store_corrupt("the record of an execution", err);
+}
+
 sb_code_t sb_store_execution_get(sb_store_t *st, const char *tenant, const char *id,
                                  sb_execution_t *out, sb_err_t *err)
 {

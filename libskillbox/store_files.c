@@ -106,8 +106,12 @@ sb_code_t sb_store_file_get(sb_store_t *st, const char *tenant, const char *id, 
     code = sb_store_read_begin(st, err);
     if (code != SB_OK)
         return code;
+    out->execution[0] = '\0';
+    out->index = 0;
     code = get_file(st, st->read, tenant, uuid, &v, err);
-    if (code == SB_OK) {
+    if (code == SB_ENOTFOUND) {
+        code = sb_artifact_get(st, tenant, uuid, out, err);
+    } else if (code == SB_OK) {
         out->json = v.json;
         out->digest = v.digest;
         out->name = v.name;
@@ -140,9 +144,11 @@ static bool has_member(sb_str_t json, const char *member)
     return member[0] == '\0' || memmem(json.data, json.len, member, strlen(member)) != NULL;
 }
 
-/* From the last key below prefix backwards: newest first. */
+/* From the last key below prefix backwards: newest first.  *left: what is still to be left out and
+ * to be given. */
 static sb_code_t list_backwards(sb_store_t *st, MDB_cursor *cur, const sb_skey_t *prefix,
-                                const sb_file_filter_t *filter, sb_buf_t *out, sb_err_t *err)
+                                const sb_file_filter_t *filter, sb_file_filter_t *left,
+                                sb_buf_t *out, sb_err_t *err)
 {
     char session[MEMBER_ROOM], execution[MEMBER_ROOM];
     sb_skey_t above = *prefix;
@@ -175,12 +181,20 @@ static sb_code_t list_backwards(sb_store_t *st, MDB_cursor *cur, const sb_skey_t
             sb_buf_char(out, ',');
         sb_buf_add(out, v.json.data, v.json.len);
     }
+    left->limit = filter->limit - given;
+    left->offset = filter->offset - skipped;
     return rc == 0 || rc == MDB_NOTFOUND ? SB_OK : sb_store_fail(st, rc, "listing files", err);
+}
+
+static bool given_id(const char *id)
+{
+    return id != NULL && id[0] != '\0';
 }
 
 sb_code_t sb_store_file_list(sb_store_t *st, const char *tenant, const sb_file_filter_t *filter,
                              sb_buf_t *out, sb_err_t *err)
 {
+    sb_file_filter_t left = *filter;
     sb_skey_t prefix;
     MDB_cursor *cur;
     sb_code_t code;
@@ -194,11 +208,14 @@ sb_code_t sb_store_file_list(sb_store_t *st, const char *tenant, const sb_file_f
     sb_buf_char(out, '[');
     rc = mdb_cursor_open(st->read, st->dbi[SB_DBI_FILES], &cur);
     if (rc == 0) {
-        code = list_backwards(st, cur, &prefix, filter, out, err);
+        code = list_backwards(st, cur, &prefix, filter, &left, out, err);
         mdb_cursor_close(cur);
     } else {
         code = sb_store_fail(st, rc, "listing files", err);
     }
+    if (code == SB_OK && given_id(filter->execution) && !given_id(filter->session))
+        code = sb_artifact_list(st, tenant, filter->execution, left.offset, left.limit,
+                                left.limit == filter->limit, out, err);
     sb_store_read_end(st);
     sb_buf_char(out, ']');
     return code == SB_OK && !sb_buf_ok(out) ? sb_err_errno(err, ENOMEM, "listing files") : code;
@@ -248,6 +265,7 @@ sb_code_t sb_store_file_versions(sb_store_t *st, const char *tenant, const char 
                                  sb_err_t *err)
 {
     unsigned char uuid[16];
+    sb_file_t artifact;
     sb_code_t code;
 
     if (!sb_uuid_parse(id, strlen(id), uuid))
@@ -257,6 +275,11 @@ sb_code_t sb_store_file_versions(sb_store_t *st, const char *tenant, const char 
         return code;
     sb_buf_char(out, '[');
     code = list_versions(st, tenant, uuid, out, err);
+    if (code == SB_ENOTFOUND) { /* an artifact has one */
+        code = sb_artifact_get(st, tenant, uuid, &artifact, err);
+        if (code == SB_OK)
+            sb_buf_add(out, artifact.json.data, artifact.json.len);
+    }
     sb_buf_char(out, ']');
     sb_store_read_end(st);
     if (code == SB_OK && !sb_buf_ok(out))
@@ -297,6 +320,17 @@ static sb_code_t last_version(sb_batch_t *b, MDB_txn *txn, const char *tenant, s
     return code;
 }
 
+/* An artifact is its execution's: it has one version, and goes with it. */
+static sb_code_t fixed_artifact(sb_batch_t *b, MDB_txn *txn, const char *tenant,
+                                const unsigned char id[16], sb_err_t *err)
+{
+    sb_code_t code = sb_artifact_exists(b, txn, tenant, id, err);
+
+    return code == SB_OK ? sb_err_set(err, SB_ECONFLICT,
+                                      "an artifact stays as it is, and goes with its execution")
+                         : code;
+}
+
 /* What a new version takes over from the file it is one of. */
 typedef struct {
     unsigned char root[16];
@@ -320,6 +354,8 @@ static sb_code_t find_lineage(sb_batch_t *b, MDB_txn *txn, const sb_file_put_t *
     if (!sb_uuid_parse(put->of, strlen(put->of), of))
         return SB_ENOTFOUND;
     code = get_file(b->st, txn, put->tenant, of, &v, err);
+    if (code == SB_ENOTFOUND)
+        code = fixed_artifact(b, txn, put->tenant, of, err);
     if (code == SB_OK && put->name == NULL && !sb_str_copy(v.name, l->name, sizeof(l->name)))
         code = sb_store_corrupt("the record of a file", err);
     if (code == SB_OK)
@@ -461,6 +497,8 @@ static sb_code_t remove_file(sb_batch_t *b, MDB_txn *txn, const char *tenant, co
     sb_code_t code = get_file(b->st, txn, tenant, uuid, &v, err);
     int rc = MDB_BAD_VALSIZE;
 
+    if (code == SB_ENOTFOUND)
+        code = fixed_artifact(b, txn, tenant, uuid, err);
     if (code != SB_OK)
         return code;
     const int64_t size = (int64_t)v.size;

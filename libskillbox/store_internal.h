@@ -13,6 +13,7 @@
  *   store_heads.c       what `latest` means
  *   store_catalog.c     lists of skills and versions
  *   store_files.c       files kept between runs
+ *   store_artifacts.c   their artifacts, as files
  *   store_executions.c  executions
  *   store_lists.c       their indexes and lists
  *   store_retention.c   their removal
@@ -271,6 +272,23 @@ int64_t sb_exec_bytes(const sb_exec_value_t *value);
 /* queued or running */
 bool sb_exec_is_live(sb_str_t status);
 
+/* In the read transaction.  SB_ENOTFOUND leaves err alone. */
+sb_code_t sb_exec_read(sb_store_t *st, const char *tenant, const unsigned char id[16],
+                       sb_exec_value_t *value, sb_err_t *err);
+
+/* ---- store_artifacts.c ---- */
+
+/* In the read transaction; SB_ENOTFOUND leaves err alone. */
+sb_code_t sb_artifact_get(sb_store_t *st, const char *tenant, const unsigned char id[16],
+                          sb_file_t *out, sb_err_t *err);
+/* The same: appends objects, with a comma before each (first: not before the first). */
+sb_code_t sb_artifact_list(sb_store_t *st, const char *tenant, const char *execution,
+                           uint32_t offset, uint32_t limit, bool first, sb_buf_t *out,
+                           sb_err_t *err);
+/* In a batch. */
+sb_code_t sb_artifact_exists(sb_batch_t *b, MDB_txn *txn, const char *tenant,
+                             const unsigned char id[16], sb_err_t *err);
+
 /* ---- store_lists.c ---- */
 
 /* Indexes follow a record: before is what was there (NULL: nothing), after what is (NULL: nothing).
@@ -281,6 +299,8 @@ sb_code_t sb_exec_index(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key,
 bool sb_exec_split_key(const sb_skey_t *key, char tenant[SB_TENANT_MAX + 1], const void **id);
 /* The element of the list: the record without its large members, appended. */
 void sb_exec_element(sb_str_t json, sb_buf_t *out);
+/* A member that is an array, with its brackets; empty when there is none. */
+sb_str_t sb_exec_array(sb_str_t json, const char *name);
 /* A member that is a string without escapes; empty when there is none. */
 sb_str_t sb_exec_member(sb_str_t json, const char *name);
 /* Indexes all records anew; 0 or an LMDB error. */

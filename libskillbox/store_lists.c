@@ -74,8 +74,8 @@ static const char *value_end(const char *p, const char *end)
 
 static bool is_large(const char *key, size_t len)
 {
-    static const char *const names[] = {"\"output\"", "\"files_list\"", "\"warnings\"",
-                                        "\"input_files\""};
+    static const char *const names[] = {"\"output\"", "\"files_list\"", "\"files_sizes\"",
+                                        "\"warnings\"", "\"input_files\""};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         if (strlen(names[i]) == len && memcmp(names[i], key, len) == 0)
@@ -123,7 +123,7 @@ void sb_result_without_files(const char *result, size_t len, const char *why, sb
         const char *key = p, *colon = string_end(p, end);
 
         p = value_end(colon + 1 < end ? colon + 1 : end, end);
-        if (!is_member(key, colon, "files_list")) {
+        if (!is_member(key, colon, "files_list") && !is_member(key, colon, "files_sizes")) {
             if (!first)
                 sb_buf_char(out, ',');
             sb_buf_add(out, key, (size_t)(p - key));
@@ -146,6 +146,22 @@ void sb_result_without_files(const char *result, size_t len, const char *why, sb
         sb_buf_char(out, ']');
     }
     sb_buf_char(out, '}');
+}
+
+sb_str_t sb_exec_array(sb_str_t json, const char *name)
+{
+    const char *p = json.data + 1, *end = json.data + json.len;
+
+    while (p < end && *p == '"') {
+        const char *key = p, *colon = string_end(p, end);
+
+        p = value_end(colon + 1, end);
+        if (is_member(key, colon, name) && p - colon >= 3 && colon[1] == '[')
+            return sb_str_of(colon + 1, (size_t)(p - colon) - 1);
+        if (p < end && *p == ',')
+            p++;
+    }
+    return sb_str_of("", 0);
 }
 
 sb_str_t sb_exec_member(sb_str_t json, const char *name)

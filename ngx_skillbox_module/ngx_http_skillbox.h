@@ -6,7 +6,7 @@
  *     _module  _conf   directives, phases, processes
  *     _routes      path and method -> handler
  *     _catalog  _versions  _package  _upload  _fields  _files  _file_put
- *     _execution  _artifact
+ *     _execution  _artifact  _artifact_file
  *                  the handlers
  *     _admin  _admin_keys  _admin_tenants           those of /v1/admin
  *     _intake      from the helper's word about a package to a skill version
@@ -131,7 +131,7 @@ typedef struct {
 #define NGX_HTTP_SKILLBOX_PARAMS  2
 
 typedef struct {
-    const char                   *path;        /* a part "*" is a parameter */
+    const char                   *path;        /* "*" and "#": parameters */
     ngx_uint_t                    public;      /* needs no API key */
     const char                   *allow;
     ngx_http_skillbox_method_t    methods[5];
@@ -347,6 +347,8 @@ typedef struct {
     ngx_str_t                     job_head;     /* what the job begins with */
     ngx_str_t                     inputs;       /* ids, commas between */
     off_t                         inputs_size;
+    ngx_uint_t                    input_at;     /* those before are open */
+    ngx_int_t                     input_rc;     /* what became of this one */
 
     ngx_event_t                   begin;        /* record_begin()'s timer */
     unsigned char                *key;          /* hash of Idempotency-Key */
@@ -620,7 +622,8 @@ ngx_int_t ngx_http_skillbox_execute(ngx_http_request_t *r,
 
 /* ngx_http_skillbox_input_files.c */
 
-/* finds and opens them; not NGX_OK: the status to answer */
+/* finds and opens them; NGX_AGAIN: execute_run() will be called again; else the
+ * status to answer */
 ngx_int_t ngx_http_skillbox_input_files(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run);
 /* job, input and input files: the call's STDIN, and what is said of it */
@@ -671,12 +674,51 @@ ngx_int_t ngx_http_skillbox_file_download(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_file_delete(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
+/* of a download under that name */
+ngx_int_t ngx_http_skillbox_file_headers(ngx_http_request_t *r,
+    ngx_str_t *name);
 /* POST: a new file; PUT: the next version of {id} */
 ngx_int_t ngx_http_skillbox_file_put(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 
 
+/* ngx_http_skillbox_artifact_file.c */
+
+/* in r's pool */
+
+typedef struct ngx_http_skillbox_artifact_s  ngx_http_skillbox_artifact_t;
+
+struct ngx_http_skillbox_artifact_s {
+    ngx_str_t                     id;           /* of the execution */
+    ngx_str_t                     name;         /* its path in the archive */
+    ngx_str_t                     type;
+    ngx_str_t                     file;         /* where it lies, NUL behind */
+    ngx_uint_t                    index;
+    off_t                         size;
+    void                        (*ready)(ngx_http_request_t *r,
+                                     ngx_http_skillbox_ctx_t *ctx,
+                                     ngx_http_skillbox_artifact_t *a,
+                                     ngx_int_t rc);
+};
+
+ngx_int_t ngx_http_skillbox_artifact_file(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx);
+/* sends it, or has it sent */
+ngx_int_t ngx_http_skillbox_artifact_download(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, sb_file_t *file);
+/* NULL: out of memory */
+ngx_http_skillbox_artifact_t *ngx_http_skillbox_artifact_create(
+    ngx_http_request_t *r, sb_file_t *file);
+/* NGX_OK: it lies there; NGX_AGAIN: ready() will be called; else the status */
+ngx_int_t ngx_http_skillbox_artifact_take(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_artifact_t *a);
+
+
 /* ngx_http_skillbox_artifact.c */
+
+/* the request's signature, which is for this path; not NGX_OK: the status */
+ngx_int_t ngx_http_skillbox_artifact_verify(ngx_http_request_t *r,
+    u_char *path, size_t len, char *tenant);
 
 /* a file of ours, as nginx opens any; not NGX_OK: the status to answer */
 ngx_int_t ngx_http_skillbox_open(ngx_http_request_t *r, ngx_str_t *path,
@@ -698,6 +740,8 @@ ngx_int_t ngx_http_skillbox_files_url(ngx_http_request_t *r,
 int64_t ngx_http_skillbox_archive_bytes(ngx_http_skillbox_main_conf_t *smcf,
     const char *id);
 /* thread: removes it */
+/* thread: a folder SB_ARTIFACT_DIR_FMT */
+void ngx_http_skillbox_archive_remove_copies(const char *path);
 void ngx_http_skillbox_archive_unlink(ngx_http_skillbox_main_conf_t *smcf,
     const char *id);
 /* event loop: has it removed */

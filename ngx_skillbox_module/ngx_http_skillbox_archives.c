@@ -8,6 +8,7 @@
 
 #include "ngx_http_skillbox.h"
 
+#include <dirent.h>
 #include <sys/stat.h>
 
 
@@ -20,6 +21,8 @@ typedef struct {
 
 static ngx_uint_t ngx_http_skillbox_archive_path(ngx_str_t *folder,
     const char *id, char *path, size_t size);
+static void ngx_http_skillbox_archive_copies(char *path, size_t size,
+    const char *id, ngx_str_t *folder);
 static void ngx_http_skillbox_drop_prepare(ngx_http_skillbox_op_t *op);
 static sb_code_t ngx_http_skillbox_drop_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
@@ -83,8 +86,56 @@ ngx_http_skillbox_archive_unlink(ngx_http_skillbox_main_conf_t *smcf,
                                            sizeof(path)))
         {
             (void) unlink(path);
+            ngx_http_skillbox_archive_copies(path, sizeof(path), id,
+                                             &folder[i]);
         }
     }
+}
+
+
+/* thread: what was taken out of it */
+
+static void
+ngx_http_skillbox_archive_copies(char *path, size_t size, const char *id,
+    ngx_str_t *folder)
+{
+    int  n;
+
+    n = snprintf(path, size, "%.*s/" SB_ARTIFACT_DIR_FMT, (int) folder->len,
+                 folder->data, id + SB_UUID_LEN - 2, id);
+
+    if (n > 0 && (size_t) n < size) {
+        ngx_http_skillbox_archive_remove_copies(path);
+    }
+}
+
+
+void
+ngx_http_skillbox_archive_remove_copies(const char *path)
+{
+    DIR            *dir;
+    ngx_uint_t      i;
+    struct dirent  *entry;
+
+    dir = opendir(path);
+    if (dir == NULL) {
+        return;                                 /* most have none */
+    }
+
+    for (i = 0; i < 2 * SB_ARTIFACT_FILES_MAX; i++) {
+        entry = readdir(dir);
+
+        if (entry == NULL) {
+            break;
+        }
+
+        if (entry->d_name[0] != '.') {
+            (void) unlinkat(dirfd(dir), entry->d_name, 0);
+        }
+    }
+
+    closedir(dir);
+    (void) rmdir(path);
 }
 
 

@@ -15,8 +15,6 @@
 
 static ngx_int_t ngx_http_skillbox_base_url(ngx_http_request_t *r,
     ngx_str_t *base);
-static ngx_int_t ngx_http_skillbox_verify(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_loc_conf_t *slcf);
 
 
 /* length of "/v1/executions/<id>/files.tar.gz" */
@@ -139,6 +137,7 @@ ngx_http_skillbox_artifact(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
     char                           id[SB_UUID_LEN + 1];
+    char                           tenant[SB_TENANT_MAX + 1];
     u_char                        *last;
     ngx_int_t                      rc;
     ngx_str_t                      path, type;
@@ -156,7 +155,8 @@ ngx_http_skillbox_artifact(ngx_http_request_t *r,
                                        "There is no such archive.");
     }
 
-    rc = ngx_http_skillbox_verify(r, ctx, slcf);
+    rc = ngx_http_skillbox_artifact_verify(r, ctx->path.data, ctx->path.len,
+                                           tenant);
     if (rc != NGX_OK) {
         return rc;
     }
@@ -188,15 +188,22 @@ ngx_http_skillbox_artifact(ngx_http_request_t *r,
 }
 
 
-static ngx_int_t
-ngx_http_skillbox_verify(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_loc_conf_t *slcf)
+ngx_int_t
+ngx_http_skillbox_artifact_verify(ngx_http_request_t *r, u_char *path,
+    size_t len, char *tenant)
 {
-    char                           tenant[SB_TENANT_MAX + 1];
     time_t                         expires;
     ngx_str_t                      id, exp, name, sig;
     ngx_uint_t                     i;
     ngx_http_skillbox_sign_key_t  *key;
+    ngx_http_skillbox_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+
+    if (slcf->artifacts.len == 0) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_NOT_FOUND,
+                                       "Artifacts are not served here.");
+    }
 
     if (ngx_http_arg(r, (u_char *) "key", 3, &id) != NGX_OK
         || ngx_http_arg(r, (u_char *) "expires", 7, &exp) != NGX_OK
@@ -224,8 +231,8 @@ ngx_http_skillbox_verify(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
         }
 
         if (!sb_verify_path(key[i].secret, key[i].len, (char *) key[i].id.data,
-                            tenant, (char *) ctx->path.data, ctx->path.len,
-                            expires, (char *) sig.data, sig.len))
+                            tenant, (char *) path, len, expires,
+                            (char *) sig.data, sig.len))
         {
             break;
         }

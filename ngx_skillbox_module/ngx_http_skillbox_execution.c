@@ -539,6 +539,10 @@ ngx_http_skillbox_execute_run(ngx_http_request_t *r,
 
     rc = ngx_http_skillbox_input_files(r, ctx, run);
 
+    if (rc == NGX_AGAIN) {
+        return NGX_OK;                          /* it will come here again */
+    }
+
     if (rc == NGX_OK) {
         rc = ngx_http_skillbox_limits_begin(r, ctx);
     }

@@ -26,9 +26,9 @@ typedef struct {
 
 
 typedef struct {
-    ngx_http_skillbox_work_t      work;
-    u_char                        path[NGX_MAX_PATH];
-    ngx_err_t                     err;
+    ngx_http_skillbox_work_t        work;
+    char                            id[SB_UUID_LEN + 1];
+    ngx_http_skillbox_main_conf_t  *conf;
 } ngx_http_skillbox_unlink_t;
 
 
@@ -767,13 +767,12 @@ static ngx_int_t
 ngx_http_skillbox_unlink_archive(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx)
 {
-    int                            n;
-    ngx_http_skillbox_unlink_t    *u;
-    ngx_http_skillbox_loc_conf_t  *slcf;
+    ngx_http_skillbox_unlink_t     *u;
+    ngx_http_skillbox_main_conf_t  *smcf;
 
-    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
+    smcf = ngx_http_get_module_main_conf(r, ngx_http_skillbox_module);
 
-    if (slcf->artifacts.len == 0) {
+    if (smcf->artifacts.nelts == 0) {
         return NGX_DECLINED;
     }
 
@@ -782,18 +781,14 @@ ngx_http_skillbox_unlink_archive(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
-    n = snprintf((char *) u->path, sizeof(u->path),
-                 "%.*s/" SB_ARTIFACT_PATH_FMT,
-                 (int) slcf->artifacts.len, slcf->artifacts.data,
-                 ctx->execution.data + SB_UUID_LEN - 2, ctx->execution.data);
+    u->conf = smcf;
+    ngx_memcpy(u->id, ctx->execution.data, SB_UUID_LEN);
 
     u->work.run = ngx_http_skillbox_unlink_run;
     u->work.done = ngx_http_skillbox_unlink_done;
     u->work.free = ngx_http_skillbox_unlink_free;
 
-    if (n < 0 || (size_t) n >= sizeof(u->path)
-        || ngx_http_skillbox_work_post(&u->work, r, ctx) != NGX_OK)
-    {
+    if (ngx_http_skillbox_work_post(&u->work, r, ctx) != NGX_OK) {
         free(u);
         return NGX_ERROR;
     }
@@ -809,9 +804,7 @@ ngx_http_skillbox_unlink_run(ngx_http_skillbox_work_t *work)
 {
     ngx_http_skillbox_unlink_t *u = (ngx_http_skillbox_unlink_t *) work;
 
-    if (unlink((char *) u->path) == -1) {
-        u->err = errno;
-    }
+    ngx_http_skillbox_archive_unlink(u->conf, u->id);
 }
 
 
@@ -819,13 +812,6 @@ static void
 ngx_http_skillbox_unlink_done(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_work_t *work)
 {
-    ngx_http_skillbox_unlink_t *u = (ngx_http_skillbox_unlink_t *) work;
-
-    if (u->err && u->err != NGX_ENOENT) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, u->err,
-                      "the archive \"%s\" can't be removed", u->path);
-    }
-
     work->free(work);
 
     ngx_http_finalize_request(r, ngx_http_skillbox_no_content(r));

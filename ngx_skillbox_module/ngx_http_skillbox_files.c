@@ -25,8 +25,6 @@ typedef struct {
 
 static ngx_int_t ngx_http_skillbox_file_find(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, sb_file_t *file);
-static ngx_int_t ngx_http_skillbox_file_headers(ngx_http_request_t *r,
-    sb_file_t *file);
 static sb_code_t ngx_http_skillbox_file_delete_apply(
     ngx_http_skillbox_op_t *op, sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_file_delete_done(ngx_http_request_t *r,
@@ -189,7 +187,14 @@ ngx_http_skillbox_file_download(ngx_http_request_t *r,
         return rc;
     }
 
-    if (ngx_http_skillbox_file_headers(r, &file) != NGX_OK) {
+    if (file.execution[0]) {
+        return ngx_http_skillbox_artifact_download(r, ctx, &file);
+    }
+
+    name.data = (u_char *) file.name.data;
+    name.len = file.name.len;
+
+    if (ngx_http_skillbox_file_headers(r, &name) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
@@ -225,8 +230,8 @@ ngx_http_skillbox_file_download(ngx_http_request_t *r,
  * Whatever a tenant put there is nothing a browser should show or guess at.
  */
 
-static ngx_int_t
-ngx_http_skillbox_file_headers(ngx_http_request_t *r, sb_file_t *file)
+ngx_int_t
+ngx_http_skillbox_file_headers(ngx_http_request_t *r, ngx_str_t *name)
 {
     size_t       i;
     u_char       ch;
@@ -237,16 +242,16 @@ ngx_http_skillbox_file_headers(ngx_http_request_t *r, sb_file_t *file)
     sb_buf_init(&buf, 8192);
     sb_buf_str(&buf, "attachment; filename=\"");
 
-    for (i = 0; i < file->name.len; i++) {
-        ch = file->name.data[i];
+    for (i = 0; i < name->len; i++) {
+        ch = name->data[i];
         sb_buf_char(&buf, (ch < 0x20 || ch > 0x7e || ch == '"' || ch == '\\'
                            || ch == '%') ? '_' : ch);
     }
 
     sb_buf_str(&buf, "\"; filename*=UTF-8''");
 
-    for (i = 0; i < file->name.len; i++) {
-        ch = file->name.data[i];
+    for (i = 0; i < name->len; i++) {
+        ch = name->data[i];
 
         if ((ch >= '0' && ch <= '9') || ((ch | 0x20) >= 'a' && (ch | 0x20)
             <= 'z') || ch == '.' || ch == '-' || ch == '_')

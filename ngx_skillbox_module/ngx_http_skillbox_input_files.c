@@ -9,12 +9,18 @@
  */
 
 
-#include "ngx_http_skillbox.h"
+#include "ngx_http_skillbox_async.h"
 
 
 static ngx_int_t ngx_http_skillbox_input_file_find(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_input_file_t *file,
-    ngx_uint_t i);
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    ngx_http_skillbox_input_file_t *file);
+static ngx_int_t ngx_http_skillbox_input_file_artifact(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    ngx_http_skillbox_input_file_t *file, sb_file_t *found);
+static void ngx_http_skillbox_input_file_ready(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_artifact_t *a,
+    ngx_int_t rc);
 static ngx_int_t ngx_http_skillbox_input_file_open(ngx_http_request_t *r,
     ngx_http_skillbox_input_file_t *file, const char *path, ngx_uint_t i);
 static ngx_int_t ngx_http_skillbox_input_file_missing(ngx_http_request_t *r,
@@ -31,29 +37,24 @@ ngx_http_skillbox_input_files(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run)
 {
     ngx_int_t                        rc;
-    ngx_uint_t                       i;
     ngx_http_skillbox_job_t         *job;
     ngx_http_skillbox_input_file_t  *file;
 
     job = &run->job;
-    run->inputs_size = 0;
 
-    for (i = 0; i < job->ninputs; i++) {
-        file = &job->inputs[i];
+    if (run->input_rc != NGX_OK) {
+        return run->input_rc;
+    }
 
-        rc = ngx_http_skillbox_input_file_find(r, ctx, file, i);
+    for ( /* void */ ; run->input_at < job->ninputs; run->input_at++) {
+        file = &job->inputs[run->input_at];
+
+        rc = ngx_http_skillbox_input_file_find(r, ctx, run, file);
         if (rc != NGX_OK) {
             return rc;
         }
 
         run->inputs_size += file->size;
-
-        if (run->inputs_size > SB_INPUT_FILES_BYTES_MAX) {
-            return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                                           "\"input_files\" may have %lld "
-                                           "bytes in all.", (long long)
-                                           SB_INPUT_FILES_BYTES_MAX);
-        }
     }
 
     if (job->ninputs == 0) {
@@ -68,8 +69,8 @@ ngx_http_skillbox_input_files(ngx_http_request_t *r,
 
 static ngx_int_t
 ngx_http_skillbox_input_file_find(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_input_file_t *file,
-    ngx_uint_t i)
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    ngx_http_skillbox_input_file_t *file)
 {
     char         path[NGX_MAX_PATH];
     sb_err_t     err;
@@ -85,7 +86,7 @@ ngx_http_skillbox_input_file_find(ngx_http_request_t *r,
     code = sb_store_file_get(store, ctx->key.tenant, file->id, &found, &err);
 
     if (code == SB_ENOTFOUND) {
-        return ngx_http_skillbox_input_file_missing(r, file, i);
+        return ngx_http_skillbox_input_file_missing(r, file, run->input_at);
     }
 
     if (code != SB_OK) {
@@ -98,6 +99,18 @@ ngx_http_skillbox_input_file_find(ngx_http_request_t *r,
                    ngx_min(found.name.len, sizeof(file->path) - 1));
     }
 
+    if (found.size > SB_INPUT_FILES_BYTES_MAX - run->inputs_size) {
+        return ngx_http_skillbox_error(r, NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                       "\"input_files\" may have %lld bytes "
+                                       "in all.", (long long)
+                                       SB_INPUT_FILES_BYTES_MAX);
+    }
+
+    if (found.execution[0]) {
+        return ngx_http_skillbox_input_file_artifact(r, ctx, run, file,
+                                                     &found);
+    }
+
     if (sb_store_package_path(store, found.digest.data, path, sizeof(path),
                               &err)
         != SB_OK)
@@ -105,7 +118,51 @@ ngx_http_skillbox_input_file_find(ngx_http_request_t *r,
         return ngx_http_skillbox_error_sb(r, &err, "finding a file");
     }
 
-    return ngx_http_skillbox_input_file_open(r, file, path, i);
+    return ngx_http_skillbox_input_file_open(r, file, path, run->input_at);
+}
+
+
+/* NGX_AGAIN: the run goes on when the helper has taken it out of its archive */
+
+static ngx_int_t
+ngx_http_skillbox_input_file_artifact(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_run_t *run,
+    ngx_http_skillbox_input_file_t *file, sb_file_t *found)
+{
+    ngx_int_t                      rc;
+    ngx_http_skillbox_artifact_t  *a;
+
+    a = ngx_http_skillbox_artifact_create(r, found);
+    if (a == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    a->ready = ngx_http_skillbox_input_file_ready;
+
+    rc = ngx_http_skillbox_artifact_take(r, ctx, a);
+
+    return rc == NGX_OK
+           ? ngx_http_skillbox_input_file_open(r, file, (char *) a->file.data,
+                                               run->input_at)
+           : rc;
+}
+
+
+static void
+ngx_http_skillbox_input_file_ready(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_artifact_t *a,
+    ngx_int_t rc)
+{
+    ngx_http_skillbox_run_t  *run;
+
+    run = ctx->data;
+    run->input_rc = rc;
+
+    rc = ngx_http_skillbox_execute_run(r, ctx, run);
+
+    if (rc != NGX_OK) {
+        ngx_http_finalize_request(r, rc);
+    }
 }
 
 

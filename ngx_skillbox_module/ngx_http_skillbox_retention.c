@@ -55,6 +55,8 @@ typedef struct {
 
 static void ngx_http_skillbox_retention_handler(ngx_event_t *ev);
 static void ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op);
+static void ngx_http_skillbox_retention_copies(const char *shard,
+    const char *name);
 static void ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
     ngx_str_t *folder);
 static sb_code_t ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
@@ -256,6 +258,22 @@ ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op)
 }
 
 
+/* thread: copies of artifacts that nobody may want any more */
+
+static void
+ngx_http_skillbox_retention_copies(const char *shard, const char *name)
+{
+    int   n;
+    char  path[NGX_MAX_PATH];
+
+    n = snprintf(path, sizeof(path), "%s/%s", shard, name);
+
+    if (n > 0 && (size_t) n < sizeof(path)) {
+        ngx_http_skillbox_archive_remove_copies(path);
+    }
+}
+
+
 /* thread: the archives of one folder */
 
 static void
@@ -287,6 +305,17 @@ ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
     while (s->found.len < s->found.max - sizeof(ngx_http_skillbox_found_t)
            && (entry = readdir(dir)) != NULL)
     {
+        if (strlen(entry->d_name) == SB_UUID_LEN + 2
+            && strcmp(entry->d_name + SB_UUID_LEN, ".d") == 0
+            && sb_uuid_parse(entry->d_name, SB_UUID_LEN, NULL)
+            && fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)
+               == 0
+            && st.st_mtime <= old)
+        {
+            ngx_http_skillbox_retention_copies(path, entry->d_name);
+            continue;
+        }
+
         if (strlen(entry->d_name) < SB_UUID_LEN
             || strcmp(entry->d_name + SB_UUID_LEN, ".tar.gz") != 0
             || !sb_uuid_parse(entry->d_name, SB_UUID_LEN, NULL)

@@ -5,7 +5,7 @@
  *
  * To add an endpoint: one line in the table below, its handler declared in
  * ngx_http_skillbox.h.  A route's first matching line wins; "*" matches one
- * part of the path whatever it is, the handler judges it.
+ * part of the path whatever it is, "#" all that is left; the handler judges it.
  */
 
 
@@ -90,10 +90,13 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/executions/*/events", 0, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_events } } },
 
-    /* public: the signature is the permission */
+    /* public: the signature is the permission, or may be */
 
     { "/v1/executions/*/files.tar.gz", 1, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_artifact } } },
+
+    { "/v1/executions/*/files/#", 1, "GET, HEAD",
+      { { NGX_HTTP_GET, ngx_http_skillbox_artifact_file } } },
 
     { "/v1/files", 0, "GET, HEAD, POST",
       { { NGX_HTTP_GET, ngx_http_skillbox_file_list },
@@ -202,7 +205,7 @@ ngx_http_skillbox_match(const char *pattern, ngx_str_t *path,
 
     for ( /* void */ ; *pattern; pattern++) {
 
-        if (*pattern != '*') {
+        if (*pattern != '*' && *pattern != '#') {
             if (p == last || *p++ != (u_char) *pattern) {
                 return 0;
             }
@@ -210,7 +213,15 @@ ngx_http_skillbox_match(const char *pattern, ngx_str_t *path,
             continue;
         }
 
-        for (start = p; p < last && *p != '/'; p++) { /* void */ }
+        start = p;
+
+        if (*pattern == '#') {
+            p = last;
+        }
+
+        while (p < last && *p != '/') {
+            p++;
+        }
 
         if (p == start) {
             return 0;

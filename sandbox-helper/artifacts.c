@@ -283,8 +283,10 @@ static bool pack_open(pack_t *p, const char *name, int fd, const struct stat *st
     }
     if (p->a->files++ > 0) {
         sb_buf_char(&p->a->list, ',');
+        sb_buf_char(&p->a->sizes, ',');
     }
     sb_json_cstr(&p->a->list, name);
+    sb_buf_fmt(&p->a->sizes, "%lld", (long long)st->st_size);
     p->a->bytes += st->st_size;
     return true;
 }
@@ -401,6 +403,7 @@ static void pack_failed(artifacts_t *a, const char *why)
 {
     snprintf(a->error, sizeof(a->error), "artifacts could not be stored: %s", why);
     sb_buf_clear(&a->list);
+    sb_buf_clear(&a->sizes);
     a->files = 0;
     a->bytes = 0;
 }
@@ -421,7 +424,7 @@ static void pack(const walk_t *files, const walk_t *work, int archivefd, int64_t
     report_limits(&p);
     if (!good) {
         pack_failed(a, p.tar.error);
-    } else if (!sb_buf_ok(&a->list)) {
+    } else if (!sb_buf_ok(&a->list) || !sb_buf_ok(&a->sizes)) {
         pack_failed(a, "out of memory");
     }
 }
@@ -435,6 +438,7 @@ void artifacts_pack(int outfd, int workfd, int archivefd, int64_t max, artifacts
     memset(a, 0, sizeof(*a));
     /* a name in JSON: quotes, comma, and at most each character escaped by one more */
     sb_buf_init(&a->list, (size_t)SB_ARTIFACT_FILES_MAX * (2 * SB_PATH_MAX + 3));
+    sb_buf_init(&a->sizes, (size_t)SB_ARTIFACT_FILES_MAX * 16);
     if (filesfd < 0 && errno != ENOENT) {
         skip(w, "files", errno == ELOOP || errno == ENOTDIR ? "not a folder" : strerror(errno));
     }

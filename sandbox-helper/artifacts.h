@@ -19,6 +19,7 @@
 
 typedef struct {
     sb_buf_t list;  /* the packed files' names, sorted: JSON array elements */
+    sb_buf_t sizes; /* their sizes, the same */
     uint32_t files; /* how many; 0: nothing was written to the archive */
     int64_t bytes;
     char error[160]; /* the archive could not be written (files is 0 then); "" = fine */
@@ -27,7 +28,7 @@ typedef struct {
 /*
  * outfd: /sandbox/out; workfd: /sandbox/work or -1; archivefd: an empty file; max: of the files'
  * bytes together, at most SB_ARTIFACT_BYTES_MAX.
- * What is left out, and why, goes to w.  a->list is to be freed with sb_buf_free().
+ * What is left out, and why, goes to w.  a->list and a->sizes are to be freed with sb_buf_free().
  */
 void artifacts_pack(int outfd, int workfd, int archivefd, int64_t max, artifacts_t *a,
                     warnings_t *w);

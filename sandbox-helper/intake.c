@@ -35,7 +35,9 @@ struct intake_s {
     uint64_t upload_len;
     char staging[SB_UUID_LEN + 1]; /* "": none, or no longer ours */
     int staging_fd, answer_fd;
-    int tree_fd; /* of the package that is read */
+    int source_fd; /* what is read: a package's tree, an archive */
+    int extract_fd;
+    char extract[SB_UUID_LEN + 1]; /* "": none, or no longer ours */
     stage_child_t child;
     loop_timer_t timer;
     bool killed;
@@ -73,7 +75,8 @@ static intake_t *intake_new(helper_t *h, connection_t *conn, const request_t *re
     in->h = h;
     in->conn = conn;
     in->req = *request;
-    in->upload_rw = in->upload_ro = in->staging_fd = in->answer_fd = in->tree_fd = -1;
+    in->upload_rw = in->upload_ro = in->staging_fd = in->answer_fd = -1;
+    in->source_fd = in->extract_fd = -1;
     in->timer = (loop_timer_t){.fn = on_timer, .ctx = in};
     in->next = h->uploads;
     if (h->uploads != NULL)
@@ -97,7 +100,10 @@ static void intake_free(intake_t *in)
     close_fd(&in->upload_ro);
     close_fd(&in->staging_fd);
     close_fd(&in->answer_fd);
-    close_fd(&in->tree_fd);
+    close_fd(&in->source_fd);
+    close_fd(&in->extract_fd);
+    if (in->extract[0] != '\0')
+        state_extract_discard(&h->state, in->extract);
     if (in->staging[0] != '\0')
         state_staging_discard(&h->state, in->staging);
     if (in->prev != NULL)
@@ -112,12 +118,18 @@ static void intake_free(intake_t *in)
 
 static void log_intake(const intake_t *in, int status, const char *why)
 {
-    if (!log_begin(LOG_INFO, in->req.op == OP_FILES ? "read" : "intake"))
+    static const char *const names[] = {
+        [OP_INTAKE] = "intake", [OP_FILES] = "read", [OP_ARTIFACT] = "artifact"};
+
+    if (!log_begin(LOG_INFO, names[in->req.op]))
         return;
     log_str("request_id", in->req.request_id);
     log_str("tenant", in->req.tenant);
     log_int("answer", status);
-    log_str("digest", in->req.op == OP_FILES ? in->req.digest : in->report.digest);
+    if (in->req.op == OP_ARTIFACT)
+        log_str("execution", in->req.execution);
+    else
+        log_str("digest", in->req.op == OP_FILES ? in->req.digest : in->report.digest);
     log_str("reason", why);
     log_int("bytes", (int64_t)in->upload_len);
     if (in->started_us != 0)
@@ -184,8 +196,8 @@ void intake_accept(helper_t *h, connection_t *conn, const request_t *request)
     connection_set_owner(conn, &owner_ops, in);
     SB_FAULT_POINT("upload accepted");
     connection_stdin(conn, in->upload_rw,
-                     request->op == OP_FILES ? 0
-                                             : (uint64_t)h->config.package_bytes + MULTIPART_EXTRA);
+                     request->op == OP_INTAKE ? (uint64_t)h->config.package_bytes + MULTIPART_EXTRA
+                                              : 0);
 }
 
 static void on_complete(void *owner, uint64_t stdin_len)
@@ -259,13 +271,22 @@ static void on_timer(void *ctx)
         stagelink_restart(&in->h->packer, "an intake child could not be killed");
         return;
     }
-    fail(in, 400, "invalid_skill",
-         in->req.op == OP_FILES ? "The package takes too long to read."
-                                : "The package takes too long to unpack.");
+    if (in->req.op == OP_ARTIFACT)
+        fail(in, 503, "overloaded", "The artifact could not be read in time.");
+    else
+        fail(in, 400, "invalid_skill",
+             in->req.op == OP_FILES ? "The package takes too long to read."
+                                    : "The package takes too long to unpack.");
     intake_kill(in);
 }
 
 /* ---- work ---- */
+
+static const char *could_not(const intake_t *in)
+{
+    return in->req.op == OP_ARTIFACT ? "The artifact could not be read."
+                                     : "The package could not be examined.";
+}
 
 /* The child is dead, or never lived. */
 static void finish(intake_t *in)
@@ -278,7 +299,7 @@ static void finish(intake_t *in)
         return;
     }
     if (!in->reported) {
-        refuse(in, 500, "internal_error", "The package could not be examined.");
+        refuse(in, 500, "internal_error", could_not(in));
         return;
     }
     SB_FAULT_POINT("package to be kept");
@@ -289,6 +310,15 @@ static void finish(intake_t *in)
             return;
         }
         in->staging[0] = '\0';
+    }
+    if (r->http_status == 200 && in->req.op == OP_ARTIFACT) {
+        if (state_extract_keep(&in->h->state, in->extract, in->req.execution,
+                               (unsigned)in->req.index, in->source_fd, &err) != SB_OK) {
+            log_event(LOG_ERROR, "an artifact could not be kept", "error", err.message);
+            refuse(in, 500, "internal_error", could_not(in));
+            return;
+        }
+        in->extract[0] = '\0';
     }
     SB_FAULT_POINT("upload to be answered");
     log_intake(in, r->http_status, r->text);
@@ -358,7 +388,7 @@ static void on_failed(void *ctx, const char *step, int errnum)
         log_errno(errnum);
         log_end();
     }
-    fail(in, 500, "internal_error", "The package could not be examined.");
+    fail(in, 500, "internal_error", could_not(in));
     finish(in);
 }
 
@@ -368,7 +398,7 @@ static const stage_child_ops_t child_ops = {
 static sb_code_t start_read(intake_t *in, sb_err_t *err)
 {
     stage_request_t q = {.kind = STAGE_READ};
-    sb_code_t rc = state_package_open(&in->h->state, in->req.digest, &in->tree_fd, err);
+    sb_code_t rc = state_package_open(&in->h->state, in->req.digest, &in->source_fd, err);
 
     if (rc != SB_OK)
         return rc;
@@ -376,8 +406,29 @@ static sb_code_t start_read(intake_t *in, sb_err_t *err)
     if (in->answer_fd < 0)
         return sb_err_errno(err, errno, "memfd_create");
     memcpy(q.target, in->req.target, sizeof q.target);
-    const int fds[] = {in->tree_fd, in->answer_fd};
+    const int fds[] = {in->source_fd, in->answer_fd};
     return stagelink_request(&in->h->packer, &in->child, &child_ops, in, &q, fds, 2, err);
+}
+
+static sb_code_t start_extract(intake_t *in, sb_err_t *err)
+{
+    stage_request_t q = {.kind = STAGE_EXTRACT};
+    sb_code_t rc = state_archive_read(&in->h->state, in->req.execution, &in->source_fd, err);
+
+    if (rc == SB_OK) {
+        rc = state_extract_open(&in->h->state, in->extract, &in->extract_fd, err);
+        if (rc != SB_OK)
+            in->extract[0] = '\0';
+    }
+    if (rc != SB_OK)
+        return rc;
+    SB_FAULT_POINT("file for an artifact made");
+    in->answer_fd = memfd_create("answer", MFD_CLOEXEC);
+    if (in->answer_fd < 0)
+        return sb_err_errno(err, errno, "memfd_create");
+    memcpy(q.target, in->req.target, sizeof q.target);
+    const int fds[] = {in->source_fd, in->extract_fd, in->answer_fd};
+    return stagelink_request(&in->h->packer, &in->child, &child_ops, in, &q, fds, 3, err);
 }
 
 static sb_code_t start_intake(intake_t *in, sb_err_t *err)
@@ -404,6 +455,18 @@ static sb_code_t start_intake(intake_t *in, sb_err_t *err)
     return stagelink_request(&in->h->packer, &in->child, &child_ops, in, &q, fds, 3, err);
 }
 
+static sb_code_t start(intake_t *in, sb_err_t *err)
+{
+    switch (in->req.op) {
+    case OP_FILES:
+        return start_read(in, err);
+    case OP_ARTIFACT:
+        return start_extract(in, err);
+    default:
+        return start_intake(in, err);
+    }
+}
+
 void intake_start(intake_t *in)
 {
     sb_err_t err = {0};
@@ -413,12 +476,15 @@ void intake_start(intake_t *in)
     in->h->intakes_total++;
     in->started_us = loop_now_us();
     loop_timer_set(&in->h->loop, &in->timer, WALL_MS);
-    if ((in->req.op == OP_FILES ? start_read(in, &err) : start_intake(in, &err)) == SB_OK) {
+    if (start(in, &err) == SB_OK) {
         SB_FAULT_POINT("upload sent");
+        return;
+    }
+    if (err.code == SB_ENOTFOUND) {
+        refuse(in, 404, "not_found", "There are no artifacts of this execution.");
         return;
     }
     log_event(LOG_ERROR, "an intake could not be started", "error", err.message);
     refuse(in, err.code == SB_ENOSPACE ? 503 : 500,
-           err.code == SB_ENOSPACE ? "overloaded" : "internal_error",
-           "The package could not be examined.");
+           err.code == SB_ENOSPACE ? "overloaded" : "internal_error", could_not(in));
 }

@@ -13,6 +13,7 @@
 
 #include "collect_child.h"
 #include "confine.h"
+#include "extract_child.h"
 #include "import_child.h"
 #include "intake_child.h"
 #include "nursery.h"
@@ -86,6 +87,8 @@ child(const stage_request_t *request, const int *fds, int nfds)
         intake_child(config, request, fds, nfds);
     case STAGE_READ:
         read_child(request, fds, nfds);
+    case STAGE_EXTRACT:
+        extract_child(request, fds, nfds);
     case STAGE_COLLECT:
         collect_child(fds, nfds);
     case STAGE_IMPORT:

@@ -49,6 +49,7 @@ enum {
     P_ARTIFACT_BYTES,
     P_FILES_LENGTH,
     P_INPUT_FILES,
+    P_INDEX,
     P_COUNT
 };
 
@@ -78,7 +79,8 @@ static const char *const names[P_COUNT] = {SB_P_OP,
                                            SB_P_EXECUTIONS,
                                            SB_P_ARTIFACT_BYTES,
                                            SB_P_FILES_LENGTH,
-                                           SB_P_INPUT_FILES};
+                                           SB_P_INPUT_FILES,
+                                           SB_P_INDEX};
 
 static sb_code_t collect_pair(void *ctx, const char *name, size_t name_len, const char *value,
                               size_t value_len, sb_err_t *err)
@@ -312,6 +314,21 @@ static sb_code_t take_intake(const value_t *values, request_t *r, sb_err_t *err)
     return take_text(values, P_CONTENT_TYPE, 1, sizeof r->content_type - 1, r->content_type, err);
 }
 
+static sb_code_t take_artifact(const value_t *values, request_t *r, sb_err_t *err)
+{
+    const value_t *path = &values[P_TARGET];
+    sb_code_t rc = take_execution(&values[P_EXECUTION], r->execution, err);
+
+    if (rc == SB_OK)
+        rc = take_number(values, P_INDEX, 0, SB_ARTIFACT_FILES_MAX - 1, &r->index, err);
+    if (rc != SB_OK)
+        return rc;
+    if (path->len > SB_PATH_MAX || !sb_path_valid(path->data, path->len))
+        return bad(err, P_TARGET, path);
+    copy(r->target, path);
+    return SB_OK;
+}
+
 static sb_code_t take_files(const value_t *values, request_t *r, sb_err_t *err)
 {
     const value_t *path = &values[P_TARGET];
@@ -349,8 +366,9 @@ static sb_code_t take_known(const value_t *v, request_t *r, sb_err_t *err)
 sb_code_t request_parse(const void *params, size_t len, const config_t *config, request_t *r,
                         sb_err_t *err)
 {
-    static const char *const ops[] = {SB_OP_RUN,    SB_OP_INTAKE, SB_OP_STATUS, SB_OP_SUBMIT,
-                                      SB_OP_CANCEL, SB_OP_ATTACH, SB_OP_FILES,  SB_OP_KNOWN};
+    static const char *const ops[] = {SB_OP_RUN,    SB_OP_INTAKE, SB_OP_STATUS,
+                                      SB_OP_SUBMIT, SB_OP_CANCEL, SB_OP_ATTACH,
+                                      SB_OP_FILES,  SB_OP_KNOWN,  SB_OP_ARTIFACT};
     value_t values[P_COUNT];
 
     memset(r, 0, sizeof *r);
@@ -381,6 +399,8 @@ sb_code_t request_parse(const void *params, size_t len, const config_t *config, 
         rc = take_intake(values, r, err);
     if (rc == SB_OK && r->op == OP_KNOWN)
         rc = take_known(&values[P_EXECUTIONS], r, err);
+    if (rc == SB_OK && r->op == OP_ARTIFACT)
+        rc = take_artifact(values, r, err);
     if (rc == SB_OK && r->op == OP_FILES)
         rc = take_files(values, r, err);
     return rc;

@@ -25,7 +25,8 @@ typedef enum {
     OP_CANCEL,
     OP_ATTACH,
     OP_FILES,
-    OP_KNOWN
+    OP_KNOWN,
+    OP_ARTIFACT
 } request_op_t;
 
 typedef struct {
@@ -43,6 +44,7 @@ typedef struct {
     char target[SB_PATH_MAX + 1];
     int64_t timeout_ms, memory, cpu_milli; /* already clamped to the runtime's maxima */
     int64_t job_length;
+    int64_t index;        /* artifact */
     int64_t files_length; /* of input files, behind the input */
     char input_files[SB_INPUT_FILES_MAX * (SB_UUID_LEN + 1) + 1]; /* submit: ids */
     int64_t created_ms;                                           /* submit */

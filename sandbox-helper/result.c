@@ -140,6 +140,7 @@ void result_render(const collect_task_t *task, const output_t *output, const art
     }
     if (artifacts->files > 0) {
         add_list(b, "files_list", &artifacts->list);
+        add_list(b, "files_sizes", &artifacts->sizes);
     }
     sb_json_key_int(b, "duration_ms", task->wall_ms > 0 ? (int64_t)task->wall_ms : 1);
     add_error(b, error);

@@ -152,6 +152,7 @@ static void on_params(void *ctx, connection_t *conn, const char *data, size_t le
         break;
     case OP_INTAKE:
     case OP_FILES:
+    case OP_ARTIFACT:
         intake_accept(h, conn, &request);
         break;
     case OP_KNOWN:

@@ -7,7 +7,7 @@ HELPER_SRCS := main.c helper.c config.c config_runtimes.c config_zygote.c config
 STAGE_SRCS  := stage_main.c template.c template_image.c sandbox.c mounts.c init.c memwatch.c launch.c jobfile.c rlimits.c \
                filter.c filter_load.c policy.c policy_print.c nursery.c sys.c privileges.c idmap.c landlock.c report.c zygote.c \
                ready.c ready_script.c
-PACKER_SRCS := packer_main.c intake_child.c read_child.c image.c seal.c collect_child.c output.c artifacts.c \
+PACKER_SRCS := packer_main.c intake_child.c read_child.c extract_child.c image.c seal.c collect_child.c output.c artifacts.c \
                artifact_twins.c \
                import_child.c import_image.c layer.c rootfs.c oci.c \
                beneath.c tarball.c result.c warnings.c warmup.c confine.c packer_filter.c nursery.c sys.c \

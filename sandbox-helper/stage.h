@@ -128,7 +128,14 @@ typedef struct {
 
 /* ---- main -> stage/packer, any number ---- */
 
-enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT, STAGE_IMPORT, STAGE_READ };
+enum stage_kind {
+    STAGE_RUN = 1,
+    STAGE_INTAKE,
+    STAGE_COLLECT,
+    STAGE_IMPORT,
+    STAGE_READ,
+    STAGE_EXTRACT
+};
 
 /*
  * Descriptors that come with a request, in this order:
@@ -140,7 +147,8 @@ enum stage_kind { STAGE_RUN = 1, STAGE_INTAKE, STAGE_COLLECT, STAGE_IMPORT, STAG
  *                  answer file (memfd or unlinked file, to be written)
  *                  With check_only nothing is written to the staging folder but what is examined
  *   STAGE_READ     status socket, a package's tree (O_DIRECTORY), answer file
- *   STAGE_COLLECT  status socket; the rest comes over it later (collect_task_t)
+ *   STAGE_EXTRACT  status socket, an archive of artifacts (read-only), the file to be written,
+ * answer file STAGE_COLLECT  status socket; the rest comes over it later (collect_task_t)
  *   STAGE_IMPORT   status socket, archive (read-only, to be sought in), staging folder
  *                  (O_DIRECTORY) with the empty folders IMPORT_TREE, IMPORT_TRASH and
  *                  IMPORT_BLOBS, answer file.  Sent by `skillbox runtime import`, never by main
@@ -166,7 +174,7 @@ typedef struct {
     uint64_t input_len;           /* then this many of input JSON, then the input files */
     char digest[65];              /* 64 hex + NUL: <packages>/<digest>/tree and /instructions */
     char target[SB_PATH_MAX + 1]; /* entrypoint or script path, or module name; STAGE_READ: the one
-                                     file that is wanted, "" = all */
+                                     file that is wanted, "" = all; STAGE_EXTRACT: the one */
     /* STAGE_INTAKE */
     char content_type[256];
     uint32_t check_only;  /* 1: the tree will be thrown away, it need not be durable */
@@ -289,7 +297,7 @@ typedef struct {
 typedef struct {
     uint32_t magic;
     int32_t http_status; /* intake: 200, 400, 413, 422; read: 200,
-                             404, 413; collect: 200; import: 200, 422 */
+                             404, 413; extract: 200, 404; collect: 200; import: 200, 422 */
     uint32_t files;      /* collect: files in the archive, 0 = nothing was written to it */
     uint32_t failed; /* collect: 1 when the result's status became "failed" (output.json was bad) */
     uint64_t answer_len; /* bytes of JSON in the answer file */

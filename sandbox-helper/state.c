@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../libskillbox/protocol.h"
 #include "fault.h"
 #include "log.h"
 
@@ -175,8 +176,8 @@ static bool sweep_begun_one(int dir, const char *name)
     if (fd < 0)
         return true;
     bool unlocked = flock(fd, LOCK_EX | LOCK_NB) == 0;
-    if (unlocked)
-        unlinkat(dir, name, 0);
+    if (unlocked && unlinkat(dir, name, 0) != 0 && errno == EISDIR)
+        unlinkat(dir, name, AT_REMOVEDIR); /* one that was to become a folder for artifacts */
     close(fd);
     return unlocked;
 }
@@ -431,4 +432,71 @@ void state_archive_discard(state_t *s, const char *id, bool kept)
         unlinkat(s->artifacts_fd, name, 0);
     else
         unlinkat(s->begun_fd, id, 0);
+}
+
+sb_code_t state_archive_read(const state_t *s, const char *id, int *fd, sb_err_t *err)
+{
+    char name[ARCHIVE_NAME_LEN];
+
+    archive_name(id, name);
+    *fd = openat(s->artifacts_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd >= 0)
+        return SB_OK;
+    return errno == ENOENT ? sb_err_set(err, SB_ENOTFOUND, "there is no such archive here")
+                           : sb_err_errno(err, errno, "opening an archive");
+}
+
+/* ---- files out of archives ---- */
+
+sb_code_t state_extract_open(state_t *s, char name[SB_UUID_LEN + 1], int *fd, sb_err_t *err)
+{
+    sb_uuid7(name);
+    return state_archive_open(s, name, fd, err);
+}
+
+/*
+ * It begins in tmp, as files do: there what is new gets the group that the gateway reads by, and
+ * has to remove it by.
+ */
+static int make_extract_folder(const state_t *s, const char *name, const char *folder)
+{
+    char begun[SB_UUID_LEN + 3];
+
+    if (faccessat(s->artifacts_fd, folder, F_OK, 0) == 0)
+        return 0;
+    snprintf(begun, sizeof begun, "%s.d", name);
+    if (mkdirat(s->begun_fd, begun, 0770) != 0)
+        return -1;
+    SB_FAULT_POINT("folder for artifacts made");
+    if (fchmodat(s->begun_fd, begun, 02770, 0) == 0 &&
+        renameat(s->begun_fd, begun, s->artifacts_fd, folder) == 0)
+        return 0;
+    int saved = errno;
+    unlinkat(s->begun_fd, begun, AT_REMOVEDIR);
+    errno = saved;
+    return saved == ENOTEMPTY || saved == EEXIST ? 0 : -1; /* another was faster */
+}
+
+sb_code_t state_extract_keep(state_t *s, const char *name, const char *id, unsigned index,
+                             int archive_fd, sb_err_t *err)
+{
+    char folder[ARCHIVE_NAME_LEN], path[ARCHIVE_NAME_LEN + 16];
+    struct stat st;
+
+    snprintf(folder, sizeof folder, SB_ARTIFACT_DIR_FMT, id + SB_UUID_LEN - 2, id);
+    snprintf(path, sizeof path, SB_ARTIFACT_FILE_FMT, id + SB_UUID_LEN - 2, id, index);
+    if (make_extract_folder(s, name, folder) != 0)
+        return sb_err_errno(err, errno, "a folder for artifacts cannot be made");
+    if (fstat(archive_fd, &st) == 0) {
+        const struct timespec times[2] = {st.st_mtim, st.st_mtim};
+        (void)utimensat(s->begun_fd, name, times, AT_SYMLINK_NOFOLLOW);
+    }
+    if (renameat(s->begun_fd, name, s->artifacts_fd, path) != 0)
+        return sb_err_errno(err, errno, "an artifact cannot be put in place");
+    return SB_OK;
+}
+
+void state_extract_discard(state_t *s, const char *name)
+{
+    unlinkat(s->begun_fd, name, 0);
 }

@@ -5,7 +5,9 @@
  *   <state_dir>/tmp/<uuid>/          an intake's staging folder
  *   <state_dir>/tmp/trash/           what is being removed
  *   <artifacts>/<xx>/<id>.tar.gz     archives, shared with the gateway
- *   <artifacts>/tmp/<id>             an archive being written; locked (flock) meanwhile
+ *   <artifacts>/<xx>/<id>.d/<n>      files taken out of them, which the gateway removes
+ *   <artifacts>/tmp/<id>             an archive or such a file being written; locked (flock)
+ * meanwhile
  *
  * One helper a state_dir: the folder is locked while it lives.  Everything below
  * its tmp/, and below the artifacts' tmp/ what nobody has locked, is an earlier life's
@@ -65,6 +67,17 @@ void state_staging_discard(state_t *s, const char *name);
 sb_code_t state_archive_open(state_t *s, const char *id, int *fd, sb_err_t *err);
 /* Gives it its name; *dir_fd: the folder, to be synced (the caller's to close). */
 sb_code_t state_archive_keep(state_t *s, const char *id, int *dir_fd, sb_err_t *err);
+/* A finished one, to be read; SB_ENOTFOUND. */
+sb_code_t state_archive_read(const state_t *s, const char *id, int *fd, sb_err_t *err);
+
+/* A file on its way out of an archive: <artifacts>/tmp/<name>, a fresh name, locked. */
+sb_code_t state_extract_open(state_t *s, char name[SB_UUID_LEN + 1], int *fd, sb_err_t *err);
+/* Gives it its name, in the place of an earlier one, and the archive's time: an ETag made of that
+ * stays the same when it is taken out again. */
+sb_code_t state_extract_keep(state_t *s, const char *name, const char *id, unsigned index,
+                             int archive_fd, sb_err_t *err);
+void state_extract_discard(state_t *s, const char *name);
+
 /* Removes it; kept: it has its name already. */
 void state_archive_discard(state_t *s, const char *id, bool kept);
 

@@ -72,3 +72,16 @@ def test_files_are_put_listed_got_and_deleted(sb, tmp_path):
     fails(sb("file", "get", "nonsense"), 2, "not the id of a file")
     fails(sb("file", "put", tmp_path / "none"), 3, "No such file")
     fails(sb("file", "put", tmp_path), 1, "not a file")
+
+
+def test_artifacts_are_listed_got_and_given_to_the_next_run(gateway, sb, tmp_path):
+    gateway.push(skill("make", "open('/sandbox/out/files/a.csv', 'w').write('1,2')"), key=sb.key)
+    gateway.push(skill("show", "print(open('/sandbox/input/in/b.csv').read())"), key=sb.key)
+    execution = json.loads(works(sb("run", "make", "--json")).stdout)["execution_id"]
+    artifact, = json.loads(works(sb("file", "list", "--execution", execution, "--json")).stdout)
+    assert artifact["name"] == "a.csv" and artifact["execution_id"] == execution
+    assert "a.csv" in works(sb("file", "list", "--execution", execution)).stdout
+    assert works(sb("file", "get", artifact["id"])).stdout == "1,2"
+    assert "1,2" in works(sb("run", "show", "--input-file", f"in/b.csv={artifact['id']}")).stderr
+    fails(sb("file", "delete", artifact["id"]), 6, "goes with its execution")
+    fails(sb("file", "list", "--execution", "x"), 2, "not the id of an execution")

@@ -413,7 +413,7 @@ class Gateway:
 
     def _leftover_files(self):
         allowed = [r"store/(data\.mdb|lock\.mdb|tmp/|packages/[0-9a-f]*)$",
-                   r"artifacts/(tmp/|[0-9a-f]{2}/([0-9a-f-]{36}\.tar\.gz)?)?$",
+                   r"artifacts/(tmp/|[0-9a-f]{2}/([0-9a-f-]{36}(\.tar\.gz|\.d/\d*))?)?$",
                    r"helper/(tmp/|spool/|packages/|packages/[0-9a-f]{64}/.*)$",
                    r"tmp/(body|proxy|fastcgi|uwsgi|scgi)/$",
                    r"(store|artifacts|sock|helper|run|logs|tmp)/$",

@@ -1,7 +1,7 @@
-# Tests of sandbox-packer: collect, artifacts and intake talk to the real program as main does,
+# Tests of sandbox-packer: collect, artifacts, intake and extract talk to the real program as main does,
 # confine attacks the children's cage from inside.
 
-PACKER_TESTS := $(call unit_programs,collect artifacts intake confine)
+PACKER_TESTS := $(call unit_programs,collect artifacts intake extract confine)
 UNIT_TESTS   += $(PACKER_TESTS)
 
 unit: export SB_BINDIR := $(abspath $(BUILD)/bin)
@@ -15,6 +15,7 @@ $(PACKER_TESTS): $(packer_peer_objs) | $(BUILD)/bin/sandbox-packer
 $(call unit_programs,confine): $(packer_cage_objs)
 $(call unit_programs,collect artifacts): $(BUILD)/obj/tests/unit/collect_run.o
 $(call unit_programs,collect artifacts): PACKER_LIBS := -ljansson
+$(call unit_programs,extract): PACKER_LIBS := -larchive
 $(call unit_programs,intake): PACKER_LIBS := -larchive -ljansson
 $(call unit_programs,confine): PACKER_LIBS := -lseccomp
 

@@ -174,6 +174,160 @@ static void lists_are_filtered_and_bounded(void **state)
     sb_buf_free(&b);
 }
 
+/* ---- artifacts ---- */
+
+static void finish(fixture_t *f, const char *tenant, const char *id, const char *files,
+                   uint32_t count)
+{
+    char result[400];
+    sb_execution_finish_t e = {.tenant = tenant,
+                               .id = id,
+                               .skill = "s",
+                               .status = "success",
+                               .result = result,
+                               .logs = "",
+                               .files = count,
+                               .created_ms = 1000,
+                               .finished_ms = 2000};
+    sb_batch_t *b = NULL;
+    sb_err_t err;
+
+    snprintf(result, sizeof(result), "{\"status\":\"success\"%s}", files);
+    e.result_len = strlen(result);
+    assert_int_equal(sb_batch_begin(f->st, &b, &err), SB_OK);
+    assert_int_equal(sb_batch_execution_finish(b, &e, &err), SB_OK);
+    assert_int_equal(sb_batch_commit(b, &err), SB_OK);
+}
+
+#define TWO ",\"files_list\":[\"a \\\"b\\\".txt\",\"d/e\"],\"files_sizes\":[12,3456789]"
+
+/* The id of the so manyth object of a list. */
+static void nth_id(const char *list, int n, char id[SB_UUID_LEN + 1])
+{
+    for (int i = 0; i <= n; i++) {
+        list = strstr(list, "{\"id\":\"");
+        assert_non_null(list);
+        list += strlen("{\"id\":\"");
+    }
+    snprintf(id, SB_UUID_LEN + 1, "%s", list);
+}
+
+static void artifacts_are_files_of_their_execution(void **state)
+{
+    fixture_t *f = *state;
+    char id[SB_UUID_LEN + 1], other[SB_UUID_LEN + 1], first[SB_UUID_LEN + 1],
+        second[SB_UUID_LEN + 1], want[600];
+    sb_buf_t b = SB_BUF_INIT(SB_MIB);
+    sb_file_filter_t filter = {NULL, id, 10, 0};
+    sb_file_t file;
+    sb_err_t err;
+
+    sb_uuid7(id);
+    sb_uuid7(other); /* of the same millisecond, most likely */
+    finish(f, "acme", id, TWO, 2);
+    finish(f, "acme", other, TWO, 2);
+    assert_int_equal(sb_store_file_list(f->st, "acme", &filter, &b, &err), SB_OK);
+    nth_id(b.data, 0, first);
+    nth_id(b.data, 1, second);
+    snprintf(
+        want, sizeof(want),
+        "[{\"id\":\"%s\",\"tenant_id\":\"acme\",\"execution_id\":\"%s\",\"name\":\"a "
+        "\\\"b\\\".txt\",\"content_type\":\"text/plain\",\"size_bytes\":12,\"version\":1,"
+        "\"created_at\":\"1970-01-01T00:00:02.000Z\",\"updated_at\":\"1970-01-01T00:00:02.000Z\"}"
+        ",{\"id\":\"%s\"",
+        first, id, second);
+    assert_memory_equal(b.data, want, strlen(want));
+    assert_int_equal(sb_store_file_get(f->st, "acme", second, &file, &err), SB_OK);
+    assert_string_equal(file.name.data, "d/e");
+    assert_string_equal(file.execution, id);
+    assert_int_equal(file.index, 1);
+    assert_int_equal(file.size, 3456789);
+    assert_int_equal(file.digest.len, 0);
+    assert_int_equal(sb_store_artifact_find(f->st, "acme", id, "a \"b\".txt", &file, &err), SB_OK);
+    assert_int_equal(file.index, 0);
+    assert_int_equal(sb_store_artifact_find(f->st, "acme", id, "d", &file, &err), SB_ENOTFOUND);
+    assert_int_equal(sb_store_file_get(f->st, "beta", second, &file, &err), SB_ENOTFOUND);
+    assert_int_equal(sb_store_file_get(f->st, "acme", id, &file, &err), SB_ENOTFOUND);
+    assert_int_equal(delete_file(f, "acme", second), SB_ECONFLICT);
+    assert_int_equal(delete_file(f, "beta", second), SB_ENOTFOUND);
+    filter = (sb_file_filter_t){NULL, id, 1, 1};
+    sb_buf_clear(&b);
+    assert_int_equal(sb_store_file_list(f->st, "acme", &filter, &b, &err), SB_OK);
+    assert_non_null(strstr(b.data, second));
+    assert_null(strstr(b.data, first));
+    sb_buf_free(&b);
+}
+
+/* All 4,096 places give ids of their own, and none is the execution's while there are fewer. */
+static void every_place_has_an_id(void **state)
+{
+    fixture_t *f = *state;
+    sb_buf_t files = SB_BUF_INIT(SB_MIB), b = SB_BUF_INIT(4 * SB_MIB);
+    char execution[SB_UUID_LEN + 1], id[SB_UUID_LEN + 1];
+    sb_execution_finish_t e = {.tenant = "acme",
+                               .id = execution,
+                               .status = "success",
+                               .logs = "",
+                               .files = SB_ARTIFACT_FILES_MAX,
+                               .created_ms = 1,
+                               .finished_ms = 2};
+    sb_file_filter_t filter = {NULL, execution, SB_ARTIFACT_FILES_MAX, 0};
+    sb_batch_t *batch = NULL;
+    sb_file_t file;
+    sb_err_t err;
+
+    sb_uuid7(execution);
+    sb_buf_str(&files, "{\"status\":\"success\",\"files_list\":[");
+    for (int i = 0; i < SB_ARTIFACT_FILES_MAX; i++)
+        sb_buf_fmt(&files, "%s\"f%04d\"", i ? "," : "", i);
+    sb_buf_str(&files, "]}"); /* of a program that kept no sizes */
+    e.result = files.data;
+    e.result_len = files.len;
+    assert_int_equal(sb_batch_begin(f->st, &batch, &err), SB_OK);
+    assert_int_equal(sb_batch_execution_finish(batch, &e, &err), SB_OK);
+    assert_int_equal(sb_batch_commit(batch, &err), SB_OK);
+    assert_int_equal(sb_store_file_list(f->st, "acme", &filter, &b, &err), SB_OK);
+    for (int i = 0; i < SB_ARTIFACT_FILES_MAX; i += i < 4000 ? 97 : 1) {
+        nth_id(b.data, i, id);
+        assert_int_equal(sb_store_file_get(f->st, "acme", id, &file, &err), SB_OK);
+        assert_int_equal(file.index, i);
+        if (i < SB_ARTIFACT_FILES_MAX - 1)
+            assert_string_not_equal(id, execution);
+    }
+    sb_buf_free(&files);
+    sb_buf_free(&b);
+}
+
+static void odd_lists_of_artifacts_are_read_within_their_bounds(void **state)
+{
+    static const char *const lists[] = {
+        "",
+        ",\"files_list\":[]",
+        ",\"files_list\":\"x\"",
+        ",\"files_list\":[5,{},null]",
+        ",\"files_list\":[\"..\"],\"files_sizes\":[1]",
+        ",\"files_list\":[\"/a\"]",
+        ",\"files_list\":[\"\"]",
+        ",\"files_list\":[\"a\\\\\"]",
+    };
+    fixture_t *f = *state;
+    char id[SB_UUID_LEN + 1];
+    sb_file_filter_t filter = {NULL, id, 10, 0};
+    sb_buf_t b = SB_BUF_INIT(SB_MIB);
+    sb_file_t file;
+    sb_err_t err;
+
+    for (size_t i = 0; i < COUNT(lists); i++) {
+        sb_uuid7(id);
+        finish(f, "acme", id, lists[i], 1);
+        sb_buf_clear(&b);
+        assert_int_equal(sb_store_file_list(f->st, "acme", &filter, &b, &err), SB_OK);
+        assert_string_equal(b.data, "[]");
+        assert_int_equal(sb_store_artifact_find(f->st, "acme", id, "a", &file, &err), SB_ENOTFOUND);
+    }
+    sb_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +335,9 @@ int main(void)
         T(a_content_stays_while_a_record_has_it),
         T(only_ones_own_files_are_there),
         T(lists_are_filtered_and_bounded),
+        T(artifacts_are_files_of_their_execution),
+        T(every_place_has_an_id),
+        T(odd_lists_of_artifacts_are_read_within_their_bounds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
