@@ -61,6 +61,19 @@ def test_the_address_is_absolute_and_expires_in_an_hour(gw, done):
     assert any(3500 < n - time.time() < 3700 for n in numbers), parts.query
 
 
+def asked(url):
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def test_a_record_is_signed_afresh_on_each_read(gw):
+    execution = make(gw, "open('x', 'w').write('x')")["execution_id"]
+    first = gw.execution(execution)["files_url"]
+    time.sleep(1.1)
+    second = gw.execution(execution)["files_url"]
+    assert asked(second)["expires"] > asked(first)["expires"] and asked(second)["signature"] != asked(first)["signature"]
+    assert gw.download(first).content == gw.download(second).content
+
+
 def test_the_host_of_the_request_is_used(gw):
     gw.push(skill("hosted", "open('/sandbox/out/files/x','w').write('x')"))
     answer = gw.execute("hosted", headers={"Host": "skills.example:8443"})
