@@ -74,9 +74,7 @@ def test_what_no_helper_has_is_ended_without_being_asked_for(gw):
     lost, young = [id_of(3600 + i) for i in range(3)], id_of(0)
     for execution in (*lost, young):
         assert report(gw, execution, "running") == 204
-    listed = gw.get("/v1/executions?status=running").json()
-    assert [e["execution_id"] for e in listed] == [young, *lost]
-    gw.reload()  # a worker looks soon after its start
+    gw.reload()  # a worker looks soon after its start, if it has not yet
     watch.wait_for(lambda: len(gw.get("/v1/executions?status=failed").json()) == 3, 20 * settings.SLOW,
                    "they stay for ever")
     for execution in lost:
@@ -88,8 +86,8 @@ def test_what_no_helper_has_is_ended_without_being_asked_for(gw):
 
 def test_nothing_is_ended_while_a_helper_cannot_be_asked(gw):
     execution = id_of(3600)
-    assert report(gw, execution, "running") == 204
     gw.stop_helper()
+    assert report(gw, execution, "running") == 204
     gw.reload()
     time.sleep(3)  # the look has been
     assert gw.get("/v1/executions?status=running").json()[0]["execution_id"] == execution
