@@ -30,6 +30,8 @@
 #define NGX_HTTP_SKILLBOX_ORPHAN_AGE   3600     /* s: its record may be under
                                                    way */
 #define NGX_HTTP_SKILLBOX_SHARDS       256
+#define NGX_HTTP_SKILLBOX_CLOCK_JUMP   3600000  /* ms between two steps */
+#define NGX_HTTP_SKILLBOX_CLOCK_WAIT   86400000 /* ms */
 
 
 typedef struct {
@@ -39,6 +41,9 @@ typedef struct {
     sb_buf_t                        gone;       /* ids whose files can go */
     ngx_uint_t                      shard;
     ngx_uint_t                      counted;    /* all folders were seen */
+    ngx_uint_t                      known;      /* clock is set */
+    int64_t                         clock;      /* ms of it at boot */
+    int64_t                         believe_ms; /* since boot; 0: it is right */
     ngx_http_skillbox_main_conf_t  *conf;
     ngx_event_t                     timer;
     ngx_msec_t                      later;      /* between two rounds */
@@ -57,6 +62,8 @@ static void ngx_http_skillbox_retention_handler(ngx_event_t *ev);
 static void ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_retention_copies(const char *shard,
     const char *name);
+static ngx_uint_t ngx_http_skillbox_retention_clock(
+    ngx_http_skillbox_retention_t *s, int64_t now);
 static void ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
     ngx_str_t *folder);
 static sb_code_t ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
@@ -337,6 +344,57 @@ ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
 }
 
 
+/*
+ * thread: is the clock right, as far as can be told?  One that was set forward by
+ * an hour or more may be wrong, and by it everything would be old at once: what
+ * goes by age waits for a day then, in which somebody may set it back.
+ */
+
+static ngx_uint_t
+ngx_http_skillbox_retention_clock(ngx_http_skillbox_retention_t *s,
+    int64_t now)
+{
+    int64_t          up, ahead;
+    struct timespec  ts;
+
+    /* unlike CLOCK_MONOTONIC it goes on while the host sleeps */
+
+    if (clock_gettime(CLOCK_BOOTTIME, &ts) == -1) {
+        return 1;
+    }
+
+    up = (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    ahead = s->known ? now - up - s->clock : 0;
+
+    if (ahead < NGX_HTTP_SKILLBOX_CLOCK_JUMP
+        || (s->believe_ms && up >= s->believe_ms))
+    {
+        if (s->believe_ms) {
+            ngx_log_error(NGX_LOG_WARN, s->timer.log, 0,
+                          "what is old is removed again: the clock %s",
+                          up >= s->believe_ms ? "stayed as it was set"
+                                              : "was set back");
+        }
+
+        s->known = 1;
+        s->clock = now - up;
+        s->believe_ms = 0;
+
+        return 1;
+    }
+
+    if (s->believe_ms == 0) {
+        s->believe_ms = up + NGX_HTTP_SKILLBOX_CLOCK_WAIT;
+
+        ngx_log_error(NGX_LOG_ERR, s->timer.log, 0,
+                      "the clock was set forward by %L s: what is old by it "
+                      "is kept for a day, in case it is wrong", ahead / 1000);
+    }
+
+    return 0;
+}
+
+
 /* thread */
 
 static sb_code_t
@@ -348,14 +406,17 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
     size_t                      at;
     int64_t                     now;
     sb_code_t                   code;
-    ngx_uint_t                  i, keys;
+    ngx_uint_t                  i, keys, right;
     sb_retention_t             *r;
     ngx_http_skillbox_found_t   found;
 
     r = &s->retention;
     now = sb_time_now_ms();
 
-    r->before_ms = s->conf->keep_age ? now - s->conf->keep_age * 1000 : 0;
+    right = ngx_http_skillbox_retention_clock(s, now);
+
+    r->before_ms = s->conf->keep_age && right ? now - s->conf->keep_age * 1000
+                                              : 0;
     r->keep = s->conf->keep_count;
     r->max = NGX_HTTP_SKILLBOX_STEP_MAX;
     keys = NGX_HTTP_SKILLBOX_STEP_KEYS;
@@ -376,13 +437,13 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
         }
     }
 
-    if (code == SB_OK) {
+    if (code == SB_OK && right) {
         code = sb_batch_idempotency_sweep(batch,
                                           now - s->conf->keep_keys * 1000,
                                           keys, err);
     }
 
-    if (code == SB_OK) {
+    if (code == SB_OK && right) {
         code = sb_batch_grave_sweep(batch, now - SB_GRAVE_AGE_MS, keys, err);
     }
 
@@ -399,7 +460,7 @@ ngx_http_skillbox_retention_apply(ngx_http_skillbox_op_t *op,
         code = sb_batch_execution_has_archive(batch, found.id, found.bytes,
                                               err);
 
-        if (code == SB_ENOTFOUND && found.old) {
+        if (code == SB_ENOTFOUND && found.old && right) {
             sb_buf_add(&s->gone, found.id, sizeof(found.id));
 
         } else if (code != SB_OK && code != SB_ENOTFOUND) {

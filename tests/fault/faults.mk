@@ -49,4 +49,12 @@ $(POWER_LOG): tests/fault/power_log.c
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -std=c11 -O2 -g $(WARN) -Wno-missing-prototypes -fPIC -shared -o $@ $< -ldl
 
+# The wall clock as a test sets it, for nginx and sandbox-helper (tests/fault/test_clock.py).
+CLOCK_SHIM     := $(BUILD)/tests/faults/clock-shim.so
+FAULT_PROGRAMS += $(CLOCK_SHIM)
+
+$(CLOCK_SHIM): tests/fault/clock_shim.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -fPIC -shared $(CFLAGS) -o $@ $<
+
 -include $(shell find $(BUILD)/obj-faults -name '*.d' 2>/dev/null)

@@ -30,7 +30,7 @@ daemon off;
 {main}
 
 events {{
-    worker_connections 256;
+    worker_connections {connections};
 }}
 
 http {{
@@ -128,7 +128,7 @@ def merged(base, extra):
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
     server, location, internal; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
-    skillbox_pass), with_helper=False (start none), completers (users who may post completions), programs (another folder of sandbox-helper and its companions),
+    skillbox_pass), with_helper=False (start none), completers (users who may post completions), connections (of a worker), env (more of it for both), programs (another folder of sandbox-helper and its companions),
     nginx_preexec (called in nginx before its exec)."""
 
     live = set()  # those that are not stopped: their processes are not another's leftovers
@@ -178,7 +178,7 @@ class Gateway:
         text = NGINX_CONF.format(
             load_module=f"load_module {settings.MODULE};" if settings.MODULE else "",
             user=f"user {settings.NGINX_USER};" if settings.ROOT else "",
-            workers=o.get("workers", 2), state=self.state, port=self.port, port2=self.port2,
+            workers=o.get("workers", 2), connections=o.get("connections", 256), state=self.state, port=self.port, port2=self.port2,
             completers=o.get("completers", settings.HELPER_USER if settings.ROOT else ""),
             helper=o.get("helper_pass", f"unix:{self.helper_socket}"),
             **{block: o.get(block, "").replace("{state}", str(self.state))
@@ -252,7 +252,7 @@ class Gateway:
             self.helper = subprocess.Popen(
                 [*settings.HELPER_PREFIX, self.options.get("programs", settings.BIN) / "sandbox-helper",
                  "-c", self.state / "helper.yaml"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self.environment())
         self.helper_pids.append(self.helper.pid)
         if wait:
             watch.wait_for(self._helper_up, 10 * settings.SLOW, "the helper is not ready")
@@ -266,10 +266,13 @@ class Gateway:
             log.seek(self.helper_log_start)
             return b'"msg":"ready"' in log.read()
 
+    def environment(self):
+        return {**os.environ, **self.options.get("env", {})}
+
     def start_nginx(self):
         with open(self.state / "logs" / "nginx.out", "ab") as log:
             self.nginx = subprocess.Popen(self.nginx_command(), stdin=subprocess.DEVNULL,
-                                          stdout=log, stderr=log, start_new_session=True,
+                                          stdout=log, stderr=log, start_new_session=True, env=self.environment(),
                                           preexec_fn=self.options.get("nginx_preexec"))
         watch.wait_for(self._nginx_up, 10 * settings.SLOW, "nginx does not answer")
 
