@@ -1,6 +1,6 @@
 /*
- * clock_shim.c - preloaded into nginx and sandbox-helper by test_clock.py: the wall clock is off by the
- * seconds that the file named in SB_CLOCK begins with, an int64_t.  Clocks that nobody sets
+ * clock_shim.c - preloaded into nginx and sandbox-helper by test_clock.py: the wall clock is off by
+ * the seconds that the file named in SB_CLOCK begins with, an int64_t.  Clocks that nobody sets
  * (CLOCK_MONOTONIC, CLOCK_BOOTTIME) are the host's.
  */
 #include <dlfcn.h>
