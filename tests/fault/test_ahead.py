@@ -67,7 +67,7 @@ def test_recycled_zygotes_lose_no_run(make_helper):
     h = make_helper(concurrency=3, zygote={"recycle_runs": 5, "warm": 2}).warmed()
     answers = under_load(h, "python", PYTHON, RUNS)
     assert all(map(good, answers)), [a for a in answers if not good(a)][:3]
-    assert zygote(h)["recycled"] >= 3 and zygote(h)["deaths"] == 0, zygote(h)
+    assert zygote(h)["recycled"] >= 1 and zygote(h)["deaths"] == 0, zygote(h)
     assert {"ready", "zygote"} & set(starts(h))
     # The old ones have gone, with what they were for.
     watch.wait_for(lambda: len(h.children("python3")) <= 1 + 2 * 3, 20 * settings.SLOW, "old zygotes stay")

@@ -102,7 +102,7 @@ def test_a_death_at_each_point_of_a_node_run(gw, board, kill):
             settle(gw)
             board.arm(point)
             client = Client(gw, run)
-            board.reached()
+            board.reached(40)  # a node is started again after a pause that grows with each death
             old, family = kill(gw, board)
             board.release()
             check_answer(client.result(), point)

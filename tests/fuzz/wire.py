@@ -162,8 +162,9 @@ def drain(s, shot):
 
 # ---- answers ----
 
-def split_answers(data, methods):
-    """[(status, headers, body or None when it was cut off)]"""
+def split_answers(data, methods, whole):
+    """[(status, headers, body or None when it was cut off)]; HTTP/0.9 may have been spoken when the
+    request was not whole: no answer has a head then."""
     found = []
     for method in [*methods, *["GET"] * 8]:
         while data.startswith(b"HTTP/1.1 100 "):
@@ -173,8 +174,8 @@ def split_answers(data, methods):
         head, mark, rest = data.partition(b"\r\n\r\n")
         match = re.match(rb"HTTP/1\.1 (\d{3}) [^\r\n]*", head)
         if not match or not mark:
-            if data[:1] == b"<" or data[:1] == b"{":
-                return found  # HTTP/0.9 was spoken
+            if not whole:
+                return found
             raise Finding(f"no answer of HTTP: {data[:200]!r}")
         status = int(match[1])
         lines = (line.decode("latin-1").split(":", 1) for line in head.split(b"\r\n")[1:])
@@ -243,7 +244,7 @@ def strict(text, twice=False):
 def judge(shot, data, secret_paths=(), lying=False, own=True):
     """Raises Finding; the answers otherwise.  lying: the helper does, so its refusals are its own; own:
     2xx are the gateway's, not passed on."""
-    answers = split_answers(data, shot.heads)
+    answers = split_answers(data, shot.heads, shot.whole)
     if shot.whole and not answers:
         raise Finding("the connection was closed without an answer")
     for i, (status, headers, body) in enumerate(answers):
