@@ -2,7 +2,9 @@
 order, nothing is removed because a clock is wrong."""
 
 import os
+import pathlib
 import struct
+import tempfile
 import time
 
 import pytest
@@ -17,12 +19,19 @@ DAY, YEAR = 86400, 365 * 86400
 
 
 @pytest.fixture
-def gw(make_gateway, tmp_path):
-    path = tmp_path / "clock"
-    path.write_bytes(bytes(8))
-    for folder in (path, *path.parents):
-        if os.stat(folder).st_uid == os.geteuid():
-            folder.chmod(0o755)
+def clock():
+    """The file that the shim reads, where every user of the programs may."""
+    fd, name = tempfile.mkstemp(prefix="sbclock-", dir="/tmp")
+    os.write(fd, bytes(8))
+    os.fchmod(fd, 0o644)
+    os.close(fd)
+    yield pathlib.Path(name)
+    os.unlink(name)
+
+
+@pytest.fixture
+def gw(make_gateway, clock):
+    path = clock
     gw = make_gateway(http="skillbox_retention age=30d keys=1s;", helper={"concurrency": 2},
                       env={"LD_PRELOAD": str(SHIM), "SB_CLOCK": str(path)})
 
