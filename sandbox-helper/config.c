@@ -460,6 +460,7 @@ static const config_key_t top_keys[] = {
     {"async_queue", config_number, AT(async_queue), 0, 65536, NULL},
     {"queue_timeout", config_duration, AT(queue_timeout_ms), 1, 3600000, NULL},
     {"stop_timeout", config_duration, AT(stop_timeout_ms), 0, 3600000, NULL},
+    {"package_idle", config_duration, AT(package_idle_ms), 0, 3650LL * 86400000, NULL},
     {"limits", value_map, 0, 0, 0, limit_keys},
     {"readonly", value_readonly, 0, 0, 0, NULL},
     {"runtimes", config_runtimes, 0, 0, 0, NULL},
@@ -534,6 +535,7 @@ static void set_defaults(config_t *c)
     c->async_queue = 1024;
     c->queue_timeout_ms = 60000;
     c->stop_timeout_ms = 30000;
+    c->package_idle_ms = 30LL * 86400000;
     c->limits = (stage_limits_t){SB_TIMEOUT_DEFAULT_MS, SB_TIMEOUT_MAX_MS,    SB_MEMORY_DEFAULT,
                                  SB_MEMORY_MAX,         SB_CPU_DEFAULT_MILLI, SB_CPU_MAX_MILLI};
     config_runtimes_defaults(c);

@@ -66,6 +66,7 @@ typedef struct {
     int64_t async_queue; /* asynchronous runs that may wait, beside `queue` */
     int64_t queue_timeout_ms;
     int64_t stop_timeout_ms;
+    int64_t package_idle_ms; /* how long an unused one stays unpacked; 0: for ever */
 
     stage_limits_t limits;
     int64_t package_bytes;  /* an upload's body */

@@ -19,6 +19,7 @@
 #include "queue.h"
 #include "root.h"
 #include "runtime.h"
+#include "package_cache.h"
 #include "prestart.h"
 #include "server.h"
 #include "spool.h"
@@ -33,6 +34,7 @@ typedef struct helper_s {
     config_t config;
     loop_t loop;
     state_t state;
+    package_cache_t packages;
     spool_t spool;
     deliver_t deliver;
     cgroups_t cgroups;

@@ -164,7 +164,7 @@ static bool can_begin(helper_t *h, connection_t *conn, const request_t *request)
         connection_refuse(conn, 503, "overloaded", "The sandbox helper is stopping.");
     else if (queue_full(&h->intakes, false))
         connection_refuse(conn, 503, "overloaded", "Too many uploads are waiting.");
-    else if (request->op == OP_FILES && !state_has_package(&h->state, request->digest))
+    else if (request->op == OP_FILES && !package_cache_has(&h->packages, request->digest))
         connection_refuse(conn, 404, SB_SLUG_UNKNOWN_PACKAGE,
                           "There is no package of that digest here.");
     else

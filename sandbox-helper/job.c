@@ -142,7 +142,7 @@ static const char *refusal(helper_t *h, const request_t *r, int *status, const c
                      r->image);
         return text;
     }
-    if (!state_has_package(&h->state, r->digest)) {
+    if (!package_cache_has(&h->packages, r->digest)) {
         *status = 404;
         *slug = SB_SLUG_UNKNOWN_PACKAGE;
         return "The sandbox helper does not have this package.";
@@ -196,6 +196,15 @@ job_t *job_find(helper_t *h, const char *execution)
             return job;
     }
     return NULL;
+}
+
+bool job_needs_package(void *helper, const char *digest)
+{
+    for (job_t *job = ((helper_t *)helper)->jobs; job != NULL; job = job->next) {
+        if (strcmp(job->req.digest, digest) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* One that came before, by a gateway that did not hear the answer, or just now, by another. */

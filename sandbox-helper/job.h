@@ -32,6 +32,8 @@ void job_restore(helper_t *h);
 void job_cancel(helper_t *h, connection_t *conn, const request_t *request);
 /* NULL: there is none of that id. */
 job_t *job_find(helper_t *h, const char *execution);
+/* For package_cache_start(): is there a job, waiting or begun, whose package that is? */
+bool job_needs_package(void *helper, const char *digest);
 void job_start(job_t *job);
 /* The helper stops: answers 503 to one that waits (1), kills one that runs. */
 void job_stop(job_t *job);

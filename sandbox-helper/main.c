@@ -364,6 +364,8 @@ static void deliver_open(helper_t *h)
     memcpy(address.sun_path, h->config.completion, sizeof address.sun_path);
     deliver_init(&h->deliver, &h->loop, &h->spool, &address);
     job_restore(h);
+    package_cache_start(&h->packages, &h->state, &h->loop, h->config.package_idle_ms,
+                        job_needs_package, h);
 }
 
 static sb_code_t prepare(helper_t *h, sb_err_t *err)
@@ -418,6 +420,7 @@ static void finish(helper_t *h)
     server_close(&h->server);
     deliver_close(&h->deliver);
     spool_close(&h->spool);
+    package_cache_stop(&h->packages);
     state_close(&h->state);
     leftovers_close(&h->leftovers);
     cgroups_close(&h->cgroups);

@@ -1,5 +1,5 @@
 # What each program of sandbox-helper is made of.
-HELPER_SRCS := main.c helper.c config.c config_runtimes.c config_zygote.c config_prestart.c log.c loop.c identity.c \
+HELPER_SRCS := main.c helper.c config.c config_runtimes.c config_zygote.c config_prestart.c log.c loop.c identity.c package_cache.c \
                runtime.c root.c image.c check.c trial.c remedy.c state.c rmtree.c cgroup.c cgroup_find.c cgroup_text.c \
                leftovers.c stagelink.c warm.c zygotes.c prestart.c collect.c server.c connection.c request.c queue.c \
                job.c job_run.c job_end.c job_plain.c job_async.c grave.c attach.c runlog.c spool.c syncer.c deliver.c intake.c \

@@ -271,26 +271,45 @@ static void on_trash(void *ctx)
         trash_done(s);
 }
 
-void state_staging_discard(state_t *s, const char *name)
+/* False: there is no trash folder; the next start sweeps tmp/. */
+static bool open_trash(state_t *s)
+{
+    if (s->removing)
+        return true;
+    if (mkdirat(s->tmp_fd, "trash", 0700) != 0 && errno != EEXIST)
+        return false;
+    s->trash_fd = openat(s->tmp_fd, "trash", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (s->trash_fd < 0)
+        return false;
+    rmtree_begin(&s->trash, s->trash_fd);
+    s->removing = true;
+    SB_FAULT_POINT("trash folder made");
+    loop_timer_set(s->loop, &s->trash_timer, 1);
+    return true;
+}
+
+static bool discard(state_t *s, int folder, const char *name)
 {
     char fresh[16];
 
-    if (!s->removing) {
-        if (mkdirat(s->tmp_fd, "trash", 0700) != 0 && errno != EEXIST)
-            return; /* the next start sweeps */
-        s->trash_fd = openat(s->tmp_fd, "trash", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (s->trash_fd < 0)
-            return;
-        rmtree_begin(&s->trash, s->trash_fd);
-        s->removing = true;
-        SB_FAULT_POINT("trash folder made");
-        loop_timer_set(s->loop, &s->trash_timer, 1);
-    }
-    if (name == NULL)
-        return;
     snprintf(fresh, sizeof fresh, "%u", s->discarded++);
-    if (renameat(s->tmp_fd, name, s->trash_fd, fresh) != 0 && errno != ENOENT)
-        log_event(LOG_WARN, "a staging folder could not be discarded", "error", strerror(errno));
+    if (renameat(folder, name, s->trash_fd, fresh) == 0 || errno == ENOENT)
+        return true;
+    log_event(LOG_WARN, "a folder could not be discarded", "error", strerror(errno));
+    return false;
+}
+
+void state_staging_discard(state_t *s, const char *name)
+{
+    if (open_trash(s) && name != NULL)
+        (void)discard(s, s->tmp_fd, name);
+}
+
+bool state_package_discard(state_t *s, const char *digest)
+{
+    /* a folder that goes to another is written to: ".." */
+    return open_trash(s) && fchmodat(s->packages_fd, digest, 0700, 0) == 0 &&
+           discard(s, s->packages_fd, digest);
 }
 
 void state_close(state_t *s)
@@ -313,11 +332,6 @@ void state_close(state_t *s)
 }
 
 /* ---- packages ---- */
-
-bool state_has_package(const state_t *s, const char *digest)
-{
-    return faccessat(s->packages_fd, digest, F_OK, 0) == 0;
-}
 
 sb_code_t state_package_open(const state_t *s, const char *digest, int *fd, sb_err_t *err)
 {

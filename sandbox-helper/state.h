@@ -47,7 +47,8 @@ sb_code_t state_open(state_t *s, const config_t *c, loop_t *loop, sb_err_t *err)
 /* Finishes removals and closes. */
 void state_close(state_t *s);
 
-bool state_has_package(const state_t *s, const char *digest);
+/* Removes a package that no run needs, in steps from the loop; false: it is still there. */
+bool state_package_discard(state_t *s, const char *digest);
 
 /* The package's unpacked tree, as a folder's descriptor; SB_ENOTFOUND. */
 sb_code_t state_package_open(const state_t *s, const char *digest, int *fd, sb_err_t *err);
