@@ -180,7 +180,8 @@ static job_t *accept_run(helper_t *h, connection_t *conn, const request_t *reque
     }
     connection_set_owner(conn, &owner_ops, job);
     SB_FAULT_POINT("run accepted");
-    connection_stdin(conn, job->job_fd, RUN_STDIN_MAX);
+    connection_stdin(conn, job->job_fd,
+                     RUN_STDIN_MAX - SB_INPUT_FILES_BYTES_MAX + request->files_length);
     return job;
 }
 

@@ -2,8 +2,11 @@
 harmed, nothing half is stored, nothing stays."""
 
 import json
+import os
 import resource
+import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -231,9 +234,11 @@ def test_thousands_of_idle_connections_harm_nobody(make_gateway):
 
 # ---- reloads ----
 
-def test_reloads_under_load_fail_no_request(make_gateway):
-    """A connection a request: one that is kept may be closed by the old worker just when it is used."""
+def fails_no_request(make_gateway, change, prepare=lambda gw: None):
+    """Clients of three kinds while change(gw) goes on; a connection a request: one that is kept may be closed by the
+    old worker just when it is used."""
     gw = make_gateway(helper={"concurrency": 2})
+    prepare(gw)
     gw.push(skill("quick", "echo ok", "bash"))
     stop, wrong, counts, accepted = threading.Event(), [], [0, 0, 0], []
 
@@ -262,13 +267,72 @@ def test_reloads_under_load_fail_no_request(make_gateway):
     threads = [threading.Thread(target=client, args=(i % 3,)) for i in range(6)]
     for t in threads:
         t.start()
-    for _ in range(60 if settings.FULL else 4):
-        gw.reload()
-        time.sleep(1 if settings.FULL else 0.4)
-    stop.set()
-    for t in threads:
-        t.join(60)
+    try:
+        change(gw)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join(60)
     assert not wrong, f"{len(wrong)} of {sum(counts)}: {wrong[:5]}"
     assert all(count > 10 for count in counts), counts
     for execution in accepted:
         assert gw.until(execution, timeout=120)["status"] == "success"
+
+
+def test_reloads_under_load_fail_no_request(make_gateway):
+    def reload(gw):
+        for _ in range(60 if settings.FULL else 4):
+            gw.reload()
+            time.sleep(1 if settings.FULL else 0.4)
+    fails_no_request(make_gateway, reload)
+
+
+class Successor:
+    """An nginx that is nobody's child here, with as much of Popen as the harness needs."""
+
+    def __init__(self, pid):
+        self.pid, self.returncode = pid, None
+
+    def poll(self):
+        if self.returncode is None and not watch.alive(self.pid):
+            self.returncode = 0  # nobody tells how it ended; the log would
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, timeout):
+        watch.wait_for(lambda: self.poll() is not None, timeout, "nginx does not end")
+        return self.returncode
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def start_as_a_daemon(gw):
+    """nginx ignores the signal as long as it is the child of whoever started it."""
+    gw.nginx.send_signal(signal.SIGQUIT)
+    assert gw.nginx.wait(20 * settings.SLOW) == 0
+    subprocess.run(["sh", "-c", '"$@" & sleep 1', "sh", *gw.nginx_command()], stdin=subprocess.DEVNULL, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file = gw.state / "run" / "nginx.pid"
+    watch.wait_for(lambda: file.exists() and file.read_text().strip(), 10 * settings.SLOW, "nginx does not start")
+    gw.nginx = Successor(int(file.read_text()))
+    watch.wait_for(lambda: len(gw.workers()) == 2, 10 * settings.SLOW, "it has no workers")
+
+
+def test_a_binary_upgrade_under_load_fails_no_request(make_gateway):
+    def upgrade(gw):
+        old = gw.nginx
+        before = set(gw.workers())
+        old.send_signal(signal.SIGUSR2)
+        watch.wait_for(lambda: len(set(gw.workers()) - before) == 2, 20 * settings.SLOW, "no new workers")
+        new = next(pid for pid in watch.descendants(old.pid)
+                   if set(watch.descendants(pid)) & set(gw.workers()) - before)
+        time.sleep(0.5)  # both serve
+        gw.nginx = Successor(new)
+        old.send_signal(signal.SIGQUIT)
+        assert old.wait(30 * settings.SLOW) == 0
+        time.sleep(0.5)  # the new one alone
+        assert len(gw.workers()) == 2
+    fails_no_request(make_gateway, upgrade, start_as_a_daemon)

@@ -69,7 +69,8 @@ class Helper:
     def start_beside(self, program):
         """Has the real programs unpack a package, `digest`, and goes on with those beside `program`."""
         self.start()
-        self.digest = self.package("echo ok", "bash")
+        # with something to collect: else no collect child is asked
+        self.digest = self.package("echo ok; echo {} > $SANDBOX_OUTPUT", "bash")
         self.kill()
         self.program = program
         return self.start()
