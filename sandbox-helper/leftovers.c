@@ -22,6 +22,14 @@ struct leftover_s {
     int tries;
 };
 
+/* Out of the list already. */
+static void release(leftover_t *left)
+{
+    left->all->count--;
+    loop_timer_clear(left->all->loop, &left->timer);
+    free(left);
+}
+
 static void forget(leftover_t *left)
 {
     leftover_t **p = &left->all->first;
@@ -29,9 +37,7 @@ static void forget(leftover_t *left)
     while (*p != left)
         p = &(*p)->next;
     *p = left->next;
-    left->all->count--;
-    loop_timer_clear(left->all->loop, &left->timer);
-    free(left);
+    release(left);
 }
 
 static void on_retry(void *ctx)
@@ -71,9 +77,12 @@ void leftovers_remove(leftovers_t *l, cgroup_leaf_t *leaf)
 
 void leftovers_close(leftovers_t *l)
 {
-    while (l->first != NULL) {
-        cgroup_kill(l->cgroups, &l->first->leaf);
-        (void)cgroup_remove(l->cgroups, &l->first->leaf); /* else the next start sweeps it */
-        forget(l->first);
+    leftover_t *left;
+
+    while ((left = l->first) != NULL) {
+        cgroup_kill(l->cgroups, &left->leaf);
+        (void)cgroup_remove(l->cgroups, &left->leaf); /* else the next start sweeps it */
+        l->first = left->next;
+        release(left);
     }
 }

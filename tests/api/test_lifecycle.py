@@ -61,7 +61,7 @@ def test_a_multipart_upload_can_be_sent_again_too(make_gateway):
 
 def test_both_workers_serve_and_agree(make_gateway):
     gw = make_gateway(http="add_header X-Worker $pid always;")
-    assert len(gw.workers()) == 2
+    watch.wait_for(lambda: len(gw.workers()) == 2, 10 * settings.SLOW, "a worker answers, and no other is there")
     gw.push(skill("shared", "print(1)"))
     seen = {}
     end = time.monotonic() + 20
