@@ -76,18 +76,18 @@ static sb_code_t copy_file(const char *from, const char *to, sb_err_t *err)
     return rc == 0 ? SB_OK : sb_err_errno(err, saved, "copying %s", from);
 }
 
-/* SB_ENOTFOUND: it is not there (any more). */
+/* SB_ENOTFOUND: it is not there (any more): whoever deletes does not wait for us. */
 static sb_code_t take_file(const char *from, const char *to, bool may_link, sb_err_t *err)
 {
     struct stat st;
+    sb_code_t code;
 
-    if (lstat(from, &st) != 0 && errno == ENOENT)
+    if (may_link && (link(from, to) == 0 || errno == EEXIST)) /* linked before */
+        return SB_OK;
+    code = copy_file(from, to, err);
+    if (code != SB_OK && lstat(from, &st) != 0 && errno == ENOENT)
         return sb_err_set(err, SB_ENOTFOUND, "%s is not there", from);
-    if (may_link && link(from, to) == 0)
-        return SB_OK;
-    if (may_link && errno == EEXIST) /* linked before */
-        return SB_OK;
-    return copy_file(from, to, err);
+    return code;
 }
 
 sb_code_t sb_store_copy_file(const char *from, const char *to, sb_err_t *err)
