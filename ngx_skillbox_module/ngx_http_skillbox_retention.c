@@ -197,6 +197,10 @@ ngx_http_skillbox_retention_init(ngx_cycle_t *cycle,
     s->timer.log = cycle->log;
     s->timer.cancelable = 1;
 
+    /* it may be set before the first step */
+
+    (void) ngx_http_skillbox_retention_clock(s, sb_time_now_ms());
+
     ngx_add_timer(&s->timer, NGX_HTTP_SKILLBOX_STEP_FIRST);
 }
 
