@@ -5,6 +5,7 @@ import pytest
 
 from harness import settings, watch
 from harness.gateway import Gateway
+from harness.helper import Helper
 
 
 def pytest_configure(config):
@@ -40,3 +41,16 @@ def make_gateway():
 def slow():
     """Factor for times: sanitized programs are slower."""
     return settings.SLOW
+
+
+@pytest.fixture
+def make_helper():
+    """make_helper(**config) starts a helper of the test's own, without a gateway (see harness.helper)."""
+    started = []
+
+    def make(**config):
+        started.append(Helper(**config).start())
+        return started[-1]
+    yield make
+    for h in started:
+        h.stop()

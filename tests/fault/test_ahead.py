@@ -11,7 +11,6 @@ import tempfile
 import pytest
 
 from harness import settings, watch
-from harness.helper import Helper
 from harness.images import add_program, make_image
 
 pytestmark = pytest.mark.any_user
@@ -20,18 +19,6 @@ PYTHON = "import json, sys; print('ok', json.loads(sys.stdin.read() or '{}'))"
 NODE = "console.log('ok', require('fs').readFileSync(0, 'utf8').length)"
 ROUNDS = 40 if settings.FULL else 2
 RUNS = 600 if settings.FULL else 40
-
-
-@pytest.fixture
-def make_helper():
-    started = []
-
-    def make(**config):
-        started.append(Helper(**config).start())
-        return started[-1]
-    yield make
-    for h in started:
-        h.stop()
 
 
 def zygote(h, runtime=0):

@@ -140,10 +140,8 @@ def test_a_full_disk_below_the_helpers_packages(make_gateway):
         assert gw.run("big")["status"] == "success"
 
 
-@pytest.mark.any_user
-def test_a_full_map(make_gateway):
-    """LMDB's map: deleting makes room again, also when it is full to the brim; retention does it alone."""
-    gw = make_gateway()
+def with_a_small_map(gw):
+    """Its store made anew, of 3 MiB."""
     stop_nginx(gw)
     watch.remove_tree(gw.state / "store")
     gw._folder("store", settings.NGINX_USER, 0o700)
@@ -151,6 +149,14 @@ def test_a_full_map(make_gateway):
     conf.write_text(conf.read_text().replace("size=256m", "size=3m"))
     gw.start_nginx()
     gw._key = None
+    return gw
+
+
+@pytest.mark.any_user
+def test_a_full_map(make_gateway):
+    """LMDB's map: deleting makes room again, also when it is full to the brim; retention does it alone."""
+    gw = with_a_small_map(make_gateway())
+    conf = gw.state / "nginx.conf"
     gw.push(skill("say", "import sys; print(sys.stdin.read())"))
     ids = []
     for size in (400000, 60000, 8000, 10, 10):
@@ -212,14 +218,7 @@ def test_a_store_that_can_only_be_read(make_gateway):
 @pytest.mark.any_user
 def test_a_run_that_could_not_be_recorded_does_not_run_for_ever(make_gateway):
     """Its record was begun; its end found the map full."""
-    gw = make_gateway()
-    stop_nginx(gw)
-    watch.remove_tree(gw.state / "store")
-    gw._folder("store", settings.NGINX_USER, 0o700)
-    conf = gw.state / "nginx.conf"
-    conf.write_text(conf.read_text().replace("size=256m", "size=3m"))
-    gw.start_nginx()
-    gw._key = None
+    gw = with_a_small_map(make_gateway())
     gw.push(skill("slow", "import sys, time\ntime.sleep(1)\nprint('x' * int(sys.stdin.read()))"))
     gw.push(skill("say", "print('x' * 400000)"))
     ids = []

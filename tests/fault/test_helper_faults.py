@@ -11,19 +11,7 @@ import uuid
 import pytest
 
 from harness import settings, watch
-from harness.helper import PROGRAM, Helper, fcgi_call
-
-
-@pytest.fixture
-def make_helper():
-    started = []
-
-    def make(**config):
-        started.append(Helper(**config).start())
-        return started[-1]
-    yield make
-    for h in started:
-        h.stop()
+from harness.helper import PROGRAM, fcgi_call
 
 
 def running(h, count=1):
