@@ -136,7 +136,7 @@ static void one_tenant_does_not_fill_the_places_of_all(void **state)
     assert_int_equal(n, 64 + 2 - 64 / 8);
     n = 0;
     for (int i = 0; i < 80; i++) { /* each of another tenant */
-        char name[16];
+        char name[24];
 
         snprintf(name, sizeof name, "tenant-%d", i);
         b[i] = entry_of(strdup(name));
