@@ -208,7 +208,7 @@ ngx_http_skillbox_logs_send(ngx_http_request_t *r, const char *data,
 }
 
 
-/* what a live run has said so far; nothing while its helper can't be asked */
+/* what a live run has said so far; its helper has it */
 
 static ngx_int_t
 ngx_http_skillbox_logs_now(ngx_http_request_t *r,
@@ -262,8 +262,18 @@ ngx_http_skillbox_logs_asked(ngx_http_request_t *r,
         rc = ngx_http_skillbox_logs_send(r, e.logs.data + offset,
                                          e.logs.len - offset);
 
-    } else if (rc == NGX_OK) {
+    } else if (rc == NGX_OK
+               && call->rc == NGX_OK
+               && (call->status == NGX_HTTP_OK
+                   || ngx_http_skillbox_call_refused(call,
+                                                 SB_SLUG_UNKNOWN_EXECUTION)))
+    {
+        /* unknown: it has said nothing yet, or its end is on the way */
+
         rc = ngx_http_skillbox_logs_send(r, call->log.data, call->log.len);
+
+    } else if (rc == NGX_OK) {
+        rc = ngx_http_skillbox_call_error(r, call);
     }
 
     ngx_http_finalize_request(r, rc);

@@ -27,7 +27,8 @@
 #define NGX_HTTP_SKILLBOX_ROUND_AGE     30000   /* its record may be under way */
 #define NGX_HTTP_SKILLBOX_ROUND_MAX     SB_KNOWN_MAX
 #define NGX_HTTP_SKILLBOX_PEERS_MAX     64
-#define NGX_HTTP_SKILLBOX_PEER_TIMEOUT  3       /* s, for each wait */
+#define NGX_HTTP_SKILLBOX_PEER_TIMEOUT  3       /* s, for each wait; with
+                                                   the last, twice that */
 #define NGX_HTTP_SKILLBOX_ANSWER_MAX    (64 * SB_KIB)
 
 
@@ -347,6 +348,7 @@ static ngx_int_t
 ngx_http_skillbox_reconcile_receive(int fd, sb_buf_t *answer)
 {
     ssize_t              n;
+    struct timespec      now, end;
     sb_fcgi_event_t      event;
     sb_fcgi_reader_t     reader;
     unsigned char        buf[4096];
@@ -354,10 +356,21 @@ ngx_http_skillbox_reconcile_receive(int fd, sb_buf_t *answer)
 
     ngx_memzero(&reader, sizeof(sb_fcgi_reader_t));
 
+    (void) clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += NGX_HTTP_SKILLBOX_PEER_TIMEOUT;
+
     for ( ;; ) {
         n = recv(fd, buf, sizeof(buf), 0);
 
         if (n <= 0 || !sb_buf_ok(answer)) {
+            return NGX_ERROR;
+        }
+
+        /* a byte now and then is no answer: others wait for this thread */
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &now);
+
+        if (now.tv_sec > end.tv_sec) {
             return NGX_ERROR;
         }
 

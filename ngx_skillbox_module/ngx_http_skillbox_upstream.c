@@ -339,6 +339,7 @@ ngx_http_skillbox_process_header(ngx_http_request_t *sr)
 {
     ngx_int_t                  rc;
     ngx_buf_t                 *b;
+    ngx_uint_t                 whole;
     sb_fcgi_event_t            event;
     ngx_connection_t          *c;
     ngx_http_upstream_t       *u;
@@ -351,6 +352,7 @@ ngx_http_skillbox_process_header(ngx_http_request_t *sr)
     call = ngx_http_get_module_ctx(sr, ngx_http_skillbox_module);
 
     p = b->pos;
+    whole = 0;
 
     for ( ;; ) {
         event = sb_fcgi_read(&call->reader, &p, b->last);
@@ -359,6 +361,8 @@ ngx_http_skillbox_process_header(ngx_http_request_t *sr)
             break;
         }
 
+        whole |= (event == SB_FCGI_EV_END);
+
         rc = ngx_http_skillbox_process_event(sr, call, event);
 
         if (rc != NGX_AGAIN) {
@@ -366,12 +370,16 @@ ngx_http_skillbox_process_header(ngx_http_request_t *sr)
         }
     }
 
-    /* all was taken; skillbox_read_timeout is between two reads */
-
     b->pos = b->start;
     b->last = b->start;
 
-    if (u->request_body_sent) {
+    /*
+     * All was taken.  skillbox_read_timeout is between two whole records, so
+     * that a helper which sends a byte now and then does not keep its client
+     * for ever.
+     */
+
+    if (u->request_body_sent && (whole || !c->read->timer_set)) {
         ngx_add_timer(c->read, u->conf->read_timeout);
     }
 

@@ -10,7 +10,8 @@
 #include "log.h"
 #include "zygote.h"
 
-#define FAILURES_MAX 5 /* in a row without a hello: it will not be better the next time */
+#define FAILURES_MAX 5      /* in a row without a hello: it will hardly be better the next time */
+#define AGAIN_MS     600000 /* so that is far off */
 
 /* One interpreter and what was forked from it. */
 typedef struct {
@@ -55,11 +56,13 @@ static void on_change(void *ctx, stagelink_t *link)
         }
     } else if (link->state == LINK_DOWN) {
         zy->deaths++;
-        if (!link->given_up && ++g->failures >= FAILURES_MAX) {
-            link->given_up = true;
-            loop_timer_clear(link->loop, &link->timer);
-        }
-        if (link->given_up && log_begin(LOG_ERROR, "a zygote is given up: its runs start plain")) {
+        bool hopeless = !link->given_up && ++g->failures >= FAILURES_MAX;
+
+        if (hopeless)
+            loop_timer_set(link->loop, &link->timer, AGAIN_MS);
+        if ((link->given_up || hopeless) &&
+            log_begin(LOG_ERROR, hopeless ? "a zygote dies again and again: its runs start plain"
+                                          : "a zygote is given up: its runs start plain")) {
             log_str("runtime", zy->all->config->runtimes[zy->runtime].name);
             log_str("reason", link->down_reason);
             log_end();

@@ -30,12 +30,12 @@ def starts(h):
     return [line["start"] for line in h.log_lines("run")]
 
 
-def under_load(h, lang, code, count, clients=4, meanwhile=lambda: None):
-    """The answers of so many runs."""
+def under_load(h, lang, code, count, clients=4, meanwhile=lambda over: None):
+    """The answers of so many runs; meanwhile() can ask whether they are over."""
     h.package(code, lang)
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
         runs = [pool.submit(h.run, code, lang) for _ in range(count)]
-        meanwhile()
+        meanwhile(lambda: all(run.done() for run in runs))
         return [run.result() for run in runs]
 
 
@@ -69,10 +69,15 @@ def test_zygotes_killed_under_load_take_only_their_runs_along(make_helper):
     h = make_helper(concurrency=3, zygote={"warm": 2}).warmed()
     deaths = 0
 
-    def kill():
+    def kill(over):
+        """One that waits is killed, not one that has yet to get there: five such deaths, and it rests."""
         nonlocal deaths
         for _ in range(ROUNDS):
-            pids = watch.wait_for(lambda: direct(h, "python3"), 30 * settings.SLOW, "no zygote comes back")
+            # The pause before it is started again grows with each death.
+            watch.wait_for(lambda: zygote(h)["status"] == "ok" or over(), 30 * settings.SLOW, "no zygote comes back")
+            pids = direct(h, "python3")
+            if over():
+                break
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
                 deaths += 1
@@ -96,7 +101,7 @@ def test_waiting_nodes_killed_under_load_take_only_their_runs_along(make_helper)
     assert good(h.run(NODE, "node"))
     count = 0
 
-    def kill():
+    def kill(over):
         nonlocal count
         for _ in range(ROUNDS * 2):
             found = watch.wait_for(lambda: nodes(h), 30 * settings.SLOW, "no node any more")
