@@ -20,6 +20,7 @@ struct prestart_s {
     uint64_t failures;  /* of pool.failures, those that were dealt with */
     int64_t pause_ms;   /* 0: the last one got ready */
     int64_t again_us;   /* not before */
+    loop_timer_t again; /* then, though no run may come */
     uint64_t ready, plain, executed;
 };
 
@@ -54,7 +55,15 @@ static void on_pool(void *ctx)
         if (ps->pause_ms > PAUSE_MAX_MS)
             ps->pause_ms = PAUSE_MAX_MS;
         ps->again_us = loop_now_us() + ps->pause_ms * 1000;
+        loop_timer_set(ps->all->loop, &ps->again, ps->pause_ms + 1);
     }
+    ps->all->changed(ps->all->ctx);
+}
+
+static void on_again(void *ctx)
+{
+    prestart_t *ps = ctx;
+
     ps->all->changed(ps->all->ctx);
 }
 
@@ -115,6 +124,7 @@ static prestart_t *make(prestarts_t *p, roots_t *roots, size_t runtime, cgroups_
     ps->runtime = runtime;
     ps->max = (size_t)(rt->warm >= 0 ? rt->warm : p->config->prestart_max);
     ps->timer = (loop_timer_t){.fn = on_idle, .ctx = ps};
+    ps->again = (loop_timer_t){.fn = on_again, .ctx = ps};
     warm_init(&ps->pool, &roots->root[roots->of[runtime]].stage, cgroups, leftovers, 0);
     ps->pool.interpreter = (uint32_t)runtime + 1;
     ps->pool.changed = on_pool;
@@ -138,6 +148,7 @@ void prestarts_close(prestarts_t *p)
         if (p->of[i] == NULL)
             continue;
         loop_timer_clear(p->loop, &p->of[i]->timer);
+        loop_timer_clear(p->loop, &p->of[i]->again);
         warm_close(&p->of[i]->pool);
         free(p->of[i]);
         p->of[i] = NULL;

@@ -350,6 +350,7 @@ def call_without_helper(gw, faults):
         expect(status, gw.post(prefix + "/v1/skills/from-fields", json={"name": "a", "description": "d", "code": "1"}))
         expect(status, gw.post(prefix + "/v1/executions", json={"skill": "fake"}))
         expect(status, gw.delete(prefix + live))
+        expect(status, gw.get(f"{prefix}{live}/logs"))
         expect(status, gw.get(prefix + files))
     for faults.mode, status in (("refuses", 409), ("large", 413)):
         expect(status, gw.get(files))

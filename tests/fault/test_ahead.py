@@ -54,7 +54,8 @@ def test_recycled_zygotes_lose_no_run(make_helper):
     h = make_helper(concurrency=3, zygote={"recycle_runs": 5, "warm": 2}).warmed()
     answers = under_load(h, "python", PYTHON, RUNS)
     assert all(map(good, answers)), [a for a in answers if not good(a)][:3]
-    assert zygote(h)["recycled"] >= 1 and zygote(h)["deaths"] == 0, zygote(h)
+    watch.wait_for(lambda: zygote(h)["recycled"] >= 1, 20 * settings.SLOW, "the next one is not ready")
+    assert zygote(h)["deaths"] == 0, zygote(h)
     assert {"ready", "zygote"} & set(starts(h))
     # The old ones have gone, with what they were for.
     watch.wait_for(lambda: len(h.children("python3")) <= 1 + 2 * 3, 20 * settings.SLOW, "old zygotes stay")
@@ -115,6 +116,18 @@ def test_waiting_nodes_killed_under_load_take_only_their_runs_along(make_helper)
     assert count > 0 and all(good(a) or killed(a) for a in answers), [a for a in answers if not (good(a) or killed(a))][:3]
     assert good(h.run(NODE, "node"))
     watch.wait_for(lambda: h.status()["prestarted"][0]["waiting"], 60 * settings.SLOW, "none waits any more")
+
+
+def test_a_waiting_node_that_died_is_made_again_though_no_run_comes(make_helper):
+    h = make_helper(concurrency=2, prestart={"max": 1})
+    assert good(h.run(NODE, "node"))
+    for failures in (1, 2):
+        watch.wait_for(lambda: h.status()["prestarted"][0]["waiting"] == 1, 20 * settings.SLOW, "none waits")
+        assert h.status()["prestarted"][0]["failures"] == failures - 1
+        os.kill(nodes(h)[0], signal.SIGKILL)
+        watch.wait_for(lambda: h.status()["prestarted"][0]["failures"] == failures, 5 * settings.SLOW, "it lives")
+    watch.wait_for(lambda: h.status()["prestarted"][0]["waiting"] == 1, 20 * settings.SLOW, "none waits again")
+    assert h.status()["runs_total"] == 1, "control: no run came"
 
 
 def test_not_for_keeps_tenants_and_skills_from_zygotes(make_helper):
