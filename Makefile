@@ -240,6 +240,8 @@ install: all ## install below DESTDIR/PREFIX
 	    $(DESTDIR)$(PREFIX)/share/skillbox/examples/
 	install -m 644 conf/logrotate/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/logrotate-skillbox
 	install -m 644 conf/apparmor/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/apparmor-skillbox
+	install -m 644 conf/logrotate/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/logrotate-skillbox
+	install -m 644 conf/apparmor/skillbox $(DESTDIR)$(PREFIX)/share/skillbox/examples/apparmor-skillbox
 
 .PHONY: clean
 clean: ## remove what was built

@@ -136,6 +136,30 @@ def test_fish_completes(server, tmp_path):
     assert [line.split("\t")[0] for line in out.stdout.splitlines()] == ["--output=json", "--output=table"], out
 
 
+def zsh(words, env, cwd="/"):
+    """As zsh completes: by the function that was registered; what it would show, "word:description"."""
+    script = ('compdef() { registered="$*"; }; source "$1"; [[ $registered == "_skillbox skillbox" ]] || exit 9\n'
+              '_describe() { print -rl -- "${(@P)2}"; }; _files() { print -r -- FILES; }\n'
+              'shift; words=("$@"); CURRENT=$#; _skillbox')
+    out = run("zsh", "-f", "-c", script, "zsh", *words, env=env, cwd=cwd)
+    assert out.returncode == 0 and out.stderr == "", out
+    return out.stdout.splitlines()
+
+
+def test_zsh_completes(server, tmp_path):
+    if shutil.which("zsh") is None:
+        pytest.skip("there is no zsh")
+    path = tmp_path / "c.zsh"
+    path.write_text(run(SKILLBOX, "completion", "zsh").stdout)
+    env = {**server, "HOME": str(tmp_path), "PATH": f"{settings.BIN}:{os.environ['PATH']}"}
+    shown = zsh([path, "skillbox", "run", "al"], env)
+    assert len(shown) == 1 and shown[0].startswith("alpha:"), shown
+    assert [w.split(":")[0] for w in zsh([path, "skillbox", "exec", "list", "--output="], env)] == ["--output=json", "--output=table"]
+    assert zsh([path, "skillbox", "skill", "push", ""], env) == ["FILES"]
+    # as an alias would call it
+    assert zsh([path, str(SKILLBOX), "completion", "z"], env)[0].startswith("zsh")
+
+
 def test_another_shell_is_refused():
     result = run(SKILLBOX, "completion", "tcsh")
     assert result.returncode == 2 and "bash, zsh and fish" in result.stderr
