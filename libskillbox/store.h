@@ -506,9 +506,16 @@ sb_code_t sb_batch_execution_retain(sb_batch_t *b, sb_retention_t *r, sb_err_t *
 sb_code_t sb_batch_grave_sweep(sb_batch_t *b, int64_t before_ms, unsigned max, sb_err_t *err);
 
 /* Has any tenant an execution of that id with an archive?  SB_ENOTFOUND when not.  When it has, and
- * has ended, its account is told that the archive is of so many bytes. */
+ * has ended, its account is told that the archive, with what was taken out of it, is of so many
+ * bytes. */
 sb_code_t sb_batch_execution_has_archive(sb_batch_t *b, const char *id, int64_t bytes,
                                          sb_err_t *err);
+
+/* A copy of an artifact of so many bytes was taken out of its execution's archive: the tenant's
+ * account counts it with the archive, until sb_batch_execution_has_archive() tells how large both
+ * are.  SB_ENOTFOUND. */
+sb_code_t sb_batch_artifact_taken(sb_batch_t *b, const char *tenant, const char *execution,
+                                  int64_t bytes, sb_err_t *err);
 
 /* Counts anew what each tenant keeps.  Holds the writer's lock for a look at every record. */
 sb_code_t sb_batch_usage_recount(sb_batch_t *b, sb_err_t *err);

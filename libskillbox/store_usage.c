@@ -6,7 +6,8 @@
  * however much there is.  Counted are, for each tenant: the package file of each
  * skill version (a file that several versions share counts for each of them), the
  * content of each version of a file, the record of each execution with its log, and
- * its archive, whose size the caller has looked up.  Memory and map, and stat(2) of
+ * its archive, whose size the caller has looked up, with the copies of artifacts that were
+ * taken out of it.  Memory and map, and stat(2) of
  * package files.  Reads in the reading thread, sb_usage_*() where the batch runs.
  */
 #ifndef _GNU_SOURCE
@@ -15,6 +16,7 @@
 
 #include "store_internal.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -207,6 +209,34 @@ sb_code_t sb_usage_archive(sb_batch_t *b, MDB_txn *txn, const char *tenant, cons
     if (rc == 0)
         rc = add_use(b->st, txn, tenant, SB_USE_ARTIFACTS, bytes - (int64_t)before);
     return rc == 0 ? SB_OK : sb_store_fail(b->st, rc, "counting an archive", err);
+}
+
+sb_code_t sb_batch_artifact_taken(sb_batch_t *b, const char *tenant, const char *execution,
+                                  int64_t bytes, sb_err_t *err)
+{
+    unsigned char binary[16];
+    sb_exec_value_t value = {0};
+    MDB_txn *txn = NULL;
+    uint64_t before;
+    sb_skey_t key;
+    sb_code_t code;
+    int rc;
+
+    if (bytes < 0 || !sb_uuid_parse(execution, strlen(execution), binary) ||
+        !sb_exec_key(&key, tenant, binary))
+        return sb_err_set(err, SB_ENOTFOUND, "there is no such execution");
+    code = sb_batch_op_begin(b, &txn, err);
+    if (code != SB_OK)
+        return code;
+    code = sb_exec_get(b, txn, &key, &value, err);
+    if (code == SB_OK) {
+        rc = get_archive(b->st, txn, &key, &before);
+        if (rc == 0 && bytes > INT64_MAX / SB_USE_COUNT - (int64_t)before)
+            rc = EOVERFLOW;
+        code = rc == 0 ? sb_usage_archive(b, txn, tenant, &key, (int64_t)before + bytes, err)
+                       : sb_store_fail(b->st, rc, "counting an artifact", err);
+    }
+    return sb_batch_op_end(b, txn, code, err);
 }
 
 /* ---- counting anew ---- */

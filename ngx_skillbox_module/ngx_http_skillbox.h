@@ -689,6 +689,7 @@ ngx_int_t ngx_http_skillbox_file_put(ngx_http_request_t *r,
 typedef struct ngx_http_skillbox_artifact_s  ngx_http_skillbox_artifact_t;
 
 struct ngx_http_skillbox_artifact_s {
+    ngx_str_t                     tenant;
     ngx_str_t                     id;           /* of the execution */
     ngx_str_t                     name;         /* its path in the archive */
     ngx_str_t                     type;
@@ -705,10 +706,10 @@ ngx_int_t ngx_http_skillbox_artifact_file(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 /* sends it, or has it sent */
 ngx_int_t ngx_http_skillbox_artifact_download(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, sb_file_t *file);
+    ngx_http_skillbox_ctx_t *ctx, const char *tenant, sb_file_t *file);
 /* NULL: out of memory */
 ngx_http_skillbox_artifact_t *ngx_http_skillbox_artifact_create(
-    ngx_http_request_t *r, sb_file_t *file);
+    ngx_http_request_t *r, const char *tenant, sb_file_t *file);
 /* NGX_OK: it lies there; NGX_AGAIN: ready() will be called; else the status */
 ngx_int_t ngx_http_skillbox_artifact_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_artifact_t *a);
@@ -742,6 +743,11 @@ int64_t ngx_http_skillbox_archive_bytes(ngx_http_skillbox_main_conf_t *smcf,
 /* thread: removes it */
 /* thread: a folder SB_ARTIFACT_DIR_FMT */
 void ngx_http_skillbox_archive_remove_copies(const char *path);
+/* thread: their bytes; path as above */
+int64_t ngx_http_skillbox_archive_copied(const char *path);
+/* the tenant's account: so many bytes were taken out of that execution's */
+void ngx_http_skillbox_archive_taken(ngx_str_t *tenant, ngx_str_t *id,
+    int64_t bytes);
 void ngx_http_skillbox_archive_unlink(ngx_http_skillbox_main_conf_t *smcf,
     const char *id);
 /* event loop: has it removed */

@@ -9,7 +9,8 @@
  * the helper has a confined child take it out; then it is served as any other,
  * by sendfile, with ranges.  It is a copy that may go at any time: the retention
  * removes those that are an hour old, and one that is asked for again is taken
- * out again.
+ * out again.  While it lies there it counts for what the tenant keeps: files that
+ * a few bytes were compressed to would be a way around the limit.
  */
 
 
@@ -77,7 +78,7 @@ ngx_http_skillbox_artifact_file(ngx_http_request_t *r,
         return ngx_http_skillbox_error_sb(r, &err, "finding an artifact");
     }
 
-    return ngx_http_skillbox_artifact_download(r, ctx, &file);
+    return ngx_http_skillbox_artifact_download(r, ctx, tenant, &file);
 }
 
 
@@ -108,12 +109,12 @@ ngx_http_skillbox_artifact_tenant(ngx_http_request_t *r,
 
 ngx_int_t
 ngx_http_skillbox_artifact_download(ngx_http_request_t *r,
-    ngx_http_skillbox_ctx_t *ctx, sb_file_t *file)
+    ngx_http_skillbox_ctx_t *ctx, const char *tenant, sb_file_t *file)
 {
     ngx_int_t                      rc;
     ngx_http_skillbox_artifact_t  *a;
 
-    a = ngx_http_skillbox_artifact_create(r, file);
+    a = ngx_http_skillbox_artifact_create(r, tenant, file);
     if (a == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -181,7 +182,8 @@ ngx_http_skillbox_artifact_send(ngx_http_request_t *r,
 
 
 ngx_http_skillbox_artifact_t *
-ngx_http_skillbox_artifact_create(ngx_http_request_t *r, sb_file_t *file)
+ngx_http_skillbox_artifact_create(ngx_http_request_t *r, const char *tenant,
+    sb_file_t *file)
 {
     char                           path[NGX_MAX_PATH];
     int                            n;
@@ -204,6 +206,7 @@ ngx_http_skillbox_artifact_create(ngx_http_request_t *r, sb_file_t *file)
         return NULL;
     }
 
+    a->tenant = ngx_http_skillbox_copy(r->pool, tenant, ngx_strlen(tenant));
     a->id = ngx_http_skillbox_copy(r->pool, file->execution, SB_UUID_LEN);
     a->name = ngx_http_skillbox_copy(r->pool, file->name.data, file->name.len);
     a->type = ngx_http_skillbox_copy(r->pool, file->content_type.data,
@@ -212,7 +215,8 @@ ngx_http_skillbox_artifact_create(ngx_http_request_t *r, sb_file_t *file)
     a->index = file->index;
     a->size = file->size;
 
-    return (a->id.data && a->name.data && a->type.data && a->file.data)
+    return (a->tenant.data && a->id.data && a->name.data && a->type.data
+            && a->file.data)
            ? a : NULL;
 }
 
@@ -221,6 +225,8 @@ ngx_int_t
 ngx_http_skillbox_artifact_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_artifact_t *a)
 {
+    sb_err_t                       err;
+    sb_store_t                    *store;
     ngx_http_skillbox_call_t      *call;
     ngx_http_skillbox_loc_conf_t  *slcf;
 
@@ -233,6 +239,15 @@ ngx_http_skillbox_artifact_take(ngx_http_request_t *r,
 
     if (ngx_http_skillbox_artifact_there(a)) {
         return NGX_OK;
+    }
+
+    store = ngx_http_skillbox_store(&err);
+
+    if (store == NULL
+        || sb_store_tenant_room(store, (char *) a->tenant.data, a->size, &err)
+           != SB_OK)
+    {
+        return ngx_http_skillbox_error_sb(r, &err, "taking out an artifact");
     }
 
     call = ngx_http_skillbox_call_create(r, ctx, SB_OP_ARTIFACT);
@@ -279,6 +294,7 @@ ngx_http_skillbox_artifact_asked(ngx_http_request_t *r,
         rc = ngx_http_skillbox_call_error(r, call);
 
     } else if (ngx_http_skillbox_artifact_there(a)) {
+        ngx_http_skillbox_archive_taken(&a->tenant, &a->id, a->size);
         rc = NGX_OK;
 
     } else {

@@ -188,7 +188,8 @@ ngx_http_skillbox_file_download(ngx_http_request_t *r,
     }
 
     if (file.execution[0]) {
-        return ngx_http_skillbox_artifact_download(r, ctx, &file);
+        return ngx_http_skillbox_artifact_download(r, ctx, ctx->key.tenant,
+                                                   &file);
     }
 
     name.data = (u_char *) file.name.data;

@@ -132,7 +132,7 @@ ngx_http_skillbox_input_file_artifact(ngx_http_request_t *r,
     ngx_int_t                      rc;
     ngx_http_skillbox_artifact_t  *a;
 
-    a = ngx_http_skillbox_artifact_create(r, found);
+    a = ngx_http_skillbox_artifact_create(r, ctx->key.tenant, found);
     if (a == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }

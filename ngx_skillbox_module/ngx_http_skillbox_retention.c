@@ -60,8 +60,8 @@ typedef struct {
 
 static void ngx_http_skillbox_retention_handler(ngx_event_t *ev);
 static void ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op);
-static void ngx_http_skillbox_retention_copies(const char *shard,
-    const char *name);
+static int64_t ngx_http_skillbox_retention_copies(const char *shard,
+    const char *id, time_t old);
 static ngx_uint_t ngx_http_skillbox_retention_clock(
     ngx_http_skillbox_retention_t *s, int64_t now);
 static void ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
@@ -269,19 +269,32 @@ ngx_http_skillbox_retention_prepare(ngx_http_skillbox_op_t *op)
 }
 
 
-/* thread: copies of artifacts that nobody may want any more */
+/*
+ * thread: copies of artifacts; those that nobody may want any more are removed.
+ * The bytes of the others
+ */
 
-static void
-ngx_http_skillbox_retention_copies(const char *shard, const char *name)
+static int64_t
+ngx_http_skillbox_retention_copies(const char *shard, const char *id,
+    time_t old)
 {
-    int   n;
-    char  path[NGX_MAX_PATH];
+    int          n;
+    char         path[NGX_MAX_PATH];
+    struct stat  st;
 
-    n = snprintf(path, sizeof(path), "%s/%s", shard, name);
+    n = snprintf(path, sizeof(path), "%s/%.*s.d", shard, SB_UUID_LEN, id);
 
-    if (n > 0 && (size_t) n < sizeof(path)) {
-        ngx_http_skillbox_archive_remove_copies(path);
+    if (n < 0 || (size_t) n >= sizeof(path) || lstat(path, &st) == -1) {
+        return 0;                               /* most have none */
     }
+
+    if (st.st_mtime > old) {
+        return ngx_http_skillbox_archive_copied(path);
+    }
+
+    ngx_http_skillbox_archive_remove_copies(path);
+
+    return 0;
 }
 
 
@@ -318,12 +331,10 @@ ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
     {
         if (strlen(entry->d_name) == SB_UUID_LEN + 2
             && strcmp(entry->d_name + SB_UUID_LEN, ".d") == 0
-            && sb_uuid_parse(entry->d_name, SB_UUID_LEN, NULL)
-            && fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW)
-               == 0
-            && st.st_mtime <= old)
+            && sb_uuid_parse(entry->d_name, SB_UUID_LEN, NULL))
         {
-            ngx_http_skillbox_retention_copies(path, entry->d_name);
+            (void) ngx_http_skillbox_retention_copies(path, entry->d_name,
+                                                      old);
             continue;
         }
 
@@ -338,7 +349,10 @@ ngx_http_skillbox_retention_look(ngx_http_skillbox_retention_t *s,
 
         ngx_memzero(&found, sizeof(ngx_http_skillbox_found_t));
         ngx_memcpy(found.id, entry->d_name, SB_UUID_LEN);
-        found.bytes = st.st_size;
+        found.bytes = st.st_size
+                      + ngx_http_skillbox_retention_copies(path,
+                                                           entry->d_name,
+                                                           old);
         found.old = (st.st_mtime <= old);
 
         sb_buf_add(&s->found, &found, sizeof(ngx_http_skillbox_found_t));

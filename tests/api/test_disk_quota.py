@@ -153,6 +153,44 @@ def test_artifacts_of_a_run_have_their_limit(gateway, tenant, how):
     assert exact["files_list"] == ["a.bin", "b.bin"] and "warnings" not in exact
 
 
+def test_artifacts_that_are_taken_out_of_an_archive_count_while_they_lie_there(gateway, operator, tenant):
+    """A thousand times what their archive takes, when they compress well."""
+    key = tenant("copies")
+    gateway.push(skill("zeros", "for n in 'ab': open('/sandbox/out/files/' + n, 'wb').write(bytes(1 << 20))"), key=key)
+    while (done := gateway.run("zeros", key=key)) and done["execution_id"][-2] != "0":  # looked at within seconds
+        assert gateway.delete(f"/v1/executions/{done['execution_id']}", key=key).status_code == 204
+    execution = done["execution_id"]
+    path = f"/v1/executions/{execution}/files/"
+    packed = usage(gateway, operator, "copies")["artifact_bytes"]
+    most = usage(gateway, operator, "copies")["disk_bytes"] + (1 << 20) + 1000
+    limit(gateway, operator, "copies", disk_bytes=most)
+    assert packed == archives(gateway)[execution] < 10000
+    for _ in range(2):  # the second time it is there
+        assert gateway.get(path + "a", key=key).content == bytes(1 << 20)
+    watch.wait_for(lambda: usage(gateway, operator, "copies")["artifact_bytes"] == packed + (1 << 20), 10 * settings.SLOW,
+                   "what was taken out does not count")
+    full(gateway.get(path + "b", key=key), most)
+    second = gateway.get(f"/v1/files?execution_id={execution}", key=key).json()
+    full(gateway.get(f"/v1/files/{next(f for f in second if f['name'] == 'b')['id']}/download", key=key), most)
+    full(gateway.execute("zeros", key=key, input_files=[f["id"] for f in second if f["name"] == "b"]), most)
+    assert gateway.get(path + "a", key=key).status_code == 200, "it is there"
+    assert gateway.download(done["files_url"]).status_code == 200, "all of them can be had in any case"
+    limit(gateway, operator, "copies", disk_bytes=None)
+    assert gateway.get(path + "b", key=key).status_code == 200
+    watch.wait_for(lambda: usage(gateway, operator, "copies")["artifact_bytes"] == packed + (2 << 20), 10 * settings.SLOW,
+                   "what was taken out does not count")
+    # An hour later they go, and count no more.
+    copies = gateway.state / "artifacts" / execution[-2:] / f"{execution}.d"
+    assert len(list(copies.iterdir())) == 2
+    os.utime(copies, (1, 1))
+    gateway.reload()  # a worker begins with all folders
+    watch.wait_for(lambda: usage(gateway, operator, "copies")["artifact_bytes"] == packed, 60 * settings.SLOW,
+                   "copies that have gone count")
+    assert not copies.exists() and gateway.get(path + "a", key=key).status_code == 200
+    assert gateway.delete(f"/v1/executions/{execution}", key=key).status_code == 204
+    watch.wait_for(lambda: usage(gateway, operator, "copies")["artifact_bytes"] == 0, 10 * settings.SLOW, "they stay")
+
+
 def test_no_artifacts_at_all(gateway, tenant):
     key = tenant("bare", artifact_bytes=0)
     body = gateway.run("write", input={"a": 1}, key=key)

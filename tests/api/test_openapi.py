@@ -275,10 +275,19 @@ def call_tenants(gw, operator, gw_post, big):
 def call_full(gw, operator, key):
     """A tenant at its disk_bytes, as `beta` is then."""
     file = expect(201, gw.post("/v1/files?name=a", data=b"x", key=key)).json()
+    free = {"concurrent_runs": None, "queued_runs": None, "package_bytes": None, "disk_bytes": None}
+    expect(200, gw.put("/v1/admin/tenants/beta", json={"limits": free}, key=operator))
+    gw.push(skill("leaves", "open('/sandbox/out/files/x', 'w').write('x')"), key=key)
+    execution = gw.run("leaves", key=key)["execution_id"]
+    artifact = gw.get(f"/v1/files?execution_id={execution}", key=key).json()[0]["id"]
     full = {"concurrent_runs": None, "queued_runs": None, "package_bytes": None, "disk_bytes": 1}
     expect(200, gw.put("/v1/admin/tenants/beta", json={"limits": full}, key=operator))
     expect(507, gw.execute("a", key=key))
     expect(507, gw.upload(skill("b", "1"), key=key))
+    expect(507, gw.get(f"/v1/executions/{execution}/files/x", key=key))
+    expect(507, gw.get(f"/v1/files/{artifact}/download", key=key))
+    expect(204, gw.delete(f"/v1/executions/{execution}", key=key))
+    expect(204, gw.delete("/v1/skills/leaves", key=key))
     expect(507, gw.post("/v1/skills/from-fields", json={"name": "b", "description": "d", "code": "1"}, key=key))
     expect(507, gw.post("/v1/files?name=b", data=b"x", key=key))
     expect(507, gw.put(f"/v1/files/{file['id']}", data=b"x", key=key))

@@ -144,6 +144,31 @@ static void retention_gives_the_room_back(void **state)
     sb_buf_free(&r.archives);
 }
 
+static void what_is_taken_out_of_an_archive_counts_until_the_two_are_looked_at(void **state)
+{
+    fixture_t *f = *state;
+    sb_execution_finish_t e = finished(RUN, RESULT, 700);
+
+    create(f, "acme", SB_UNLIMITED);
+    BATCH(f, SB_ENOTFOUND, sb_batch_artifact_taken(b, "acme", RUN, 5, NULL));
+    BATCH(f, SB_OK, sb_batch_execution_finish(b, &e, NULL));
+    BATCH(f, SB_OK, sb_batch_artifact_taken(b, "acme", RUN, 5000, NULL));
+    BATCH(f, SB_OK, sb_batch_artifact_taken(b, "acme", RUN, 3, NULL));
+    assert_int_equal(tenant(f, "acme").use[SB_USE_ARTIFACTS], 5703);
+    BATCH(f, SB_ENOTFOUND, sb_batch_artifact_taken(b, "else", RUN, 5, NULL));
+    BATCH(f, SB_ENOTFOUND, sb_batch_artifact_taken(b, "acme", "nonsense", 5, NULL));
+    BATCH(f, SB_ENOTFOUND, sb_batch_artifact_taken(b, "acme", RUN, -1, NULL));
+    BATCH(f, SB_ESYSTEM, sb_batch_artifact_taken(b, "acme", RUN, INT64_MAX, NULL));
+    assert_int_equal(tenant(f, "acme").use[SB_USE_ARTIFACTS], 5703);
+    BATCH(f, SB_OK, sb_batch_usage_recount(b, NULL));
+    assert_int_equal(tenant(f, "acme").use[SB_USE_ARTIFACTS], 5703);
+    BATCH(f, SB_OK, sb_batch_execution_has_archive(b, RUN, 703, NULL));
+    assert_int_equal(tenant(f, "acme").use[SB_USE_ARTIFACTS], 703);
+    BATCH(f, SB_OK, sb_batch_execution_delete(b, "acme", RUN, NULL, NULL));
+    assert_int_equal(tenant(f, "acme").use[SB_USE_ARTIFACTS], 0);
+    check_consistency(f->st);
+}
+
 static void nothing_is_stored_above_the_limit(void **state)
 {
     fixture_t *f = *state;
@@ -317,6 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(the_account_follows_every_write),
         T(retention_gives_the_room_back),
+        T(what_is_taken_out_of_an_archive_counts_until_the_two_are_looked_at),
         T(nothing_is_stored_above_the_limit),
         T(a_result_is_kept_where_its_artifacts_have_no_room),
         cmocka_unit_test(a_result_without_files_is_valid_json),
