@@ -130,7 +130,7 @@ static sb_code_t take_kept(sb_sink_t *s, sb_err_t *err)
         return e->file.link != NULL ? SB_OK : sb_err_errno(err, ENOMEM, "reading a symlink");
     }
     e->file.lang = sb_lang_of_path(e->file.path);
-    if (e->file.lang == NULL && e->file.mode == 0755) {
+    if (e->file.lang == NULL) { /* not by the mode: zips of many programs have none */
         e->file.lang = sb_lang_of_shebang(kept, s->kept.len);
     }
     if (is_skillmd(e) && s->cut) {

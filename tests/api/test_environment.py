@@ -1,6 +1,7 @@
 """What a skill sees (contract, section 4)."""
 
 import json
+import os
 import zlib
 
 import pytest
@@ -108,6 +109,23 @@ def test_what_is_writable_and_what_is_not(seen):
                  "/dev/null"):
         assert write.pop(path) == "ok", path
     assert write and "ok" not in write.values(), write
+
+
+# Of the host's /etc: what linked programs, those behind alternatives, TLS and text in pictures need.
+SHARED = ["/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/fonts"]
+
+
+def test_what_real_programs_need_of_the_host_is_there(gateway):
+    gateway.push(skill("host", f"""
+import json, os, ssl, subprocess
+found = {{p: os.path.exists(p) and not os.access(p, os.W_OK) for p in {SHARED}}}
+awk = subprocess.run(["awk", "BEGIN {{ print 6 * 7 }}"], capture_output=True, text=True).stdout
+json.dump([found, awk, ssl.create_default_context().cert_store_stats()["x509_ca"]], open("/sandbox/out/output.json", "w"))
+"""))
+    found, awk, authorities = gateway.run("host")["output"]
+    assert found == {path: os.path.exists(path) for path in SHARED}
+    assert awk == "42\n" if os.path.exists("/usr/bin/awk") else True
+    assert (authorities > 0) == os.path.exists("/etc/ssl/certs/ca-certificates.crt")
 
 
 def test_descriptors_are_0_1_2(seen):

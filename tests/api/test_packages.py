@@ -185,6 +185,15 @@ def test_the_entrypoint_is_found(gateway, lang, entry_path, code):
     assert gateway.run(f"found-{lang}")["logs"] == "ran\n"
 
 
+@pytest.mark.parametrize("first,rest,lang", [
+    ("#!/bin/bash", "echo ran", "bash"), ("#!/usr/bin/env python3", "print('ran')", "python"),
+    ("#! /usr/bin/env -S node --no-warnings", "console.log('ran')", "node")])
+def test_a_first_line_tells_the_language_where_the_name_does_not(gateway, first, rest, lang):
+    pushed = gateway.push({"SKILL.md": skill_md(f"shebang-{lang}", entrypoint="tool"), "tool": f"{first}\n{rest}\n"})
+    assert pushed["lang"] == lang
+    assert gateway.run(f"shebang-{lang}")["logs"] == "ran\n"
+
+
 def test_the_skilllite_dialect_loads(gateway):
     text = "---\nname: lite\ndescription: d\nlanguage: python\nentry_point: scripts/go.py\n---\n"
     gateway.push({"SKILL.md": text, "scripts/go.py":
