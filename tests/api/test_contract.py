@@ -134,5 +134,5 @@ def test_the_document_leads_from_each_promise_to_tests_that_exist():
             places = [*(settings.TOP / "tests" / layer / f"test_{file}.py" for layer in ("api", "fault")),
                       settings.TOP / "tests" / "unit" / f"test_{file}.c"]
             source = next(path for path in places if path.exists()).read_text()
-            assert re.search(rf"^(def test_{name}\(|static void test_{name}\(void)", source, re.M), \
+            assert re.search(rf"^(def test_{name}\(|static void (test_)?{name}\(void)", source, re.M), \
                 f"{promise}: there is no test_{name} in test_{file}"

@@ -14,8 +14,8 @@ from harness.packages import skill
 
 pytestmark = pytest.mark.any_user
 
-TIMEOUT = 1  # s: the gateway's, for each wait
-BOUND = 8 * settings.SLOW  # s: an answer takes some waits, and the machine is slow
+TIMEOUT = 2 * settings.SLOW  # s: the gateway's, for each wait
+BOUND = 10 * settings.SLOW  # s: an answer takes some waits, and the machine is slow
 TIMES = f"skillbox_connect_timeout {TIMEOUT}s; skillbox_send_timeout {TIMEOUT}s; skillbox_read_timeout {TIMEOUT}s;"
 METRICS = "location = /metrics { skillbox_metrics on; skillbox_pass unix:{state}/sock/helper.sock; " + TIMES + " }"
 SLEEP = "import time; print('started', flush=True); time.sleep(600)"
@@ -30,7 +30,7 @@ def slow(request, connection):
     answer = reply(b'{"unknown":[]}') if request.op == "known" else result(output=1, log=b"a line of the log\n")
     for byte in answer:
         connection.sendall(bytes([byte]))
-        time.sleep(TIMEOUT / 5)
+        time.sleep(TIMEOUT / 8)
 
 
 @contextlib.contextmanager
@@ -161,8 +161,8 @@ def well(request, connection):
         if request.op == "status" else result(output="of the one that was sick")
 
 
-# An absent one: tests/api/test_upstream.py.
-@pytest.mark.parametrize("answer", [hang, garbage, slow])
+# An absent one: tests/api/test_upstream.py; a slow one is given up as one that hangs.
+@pytest.mark.parametrize("answer", [hang, garbage])
 def test_the_other_helpers_runs_go_on_and_the_one_that_is_well_again_gets_its_share(make_gateway, answer):
     upstream = ("upstream helpers { server unix:{state}/sock/sick.sock fail_timeout=1s;"
                 " server unix:{state}/sock/helper.sock; }")
