@@ -9,6 +9,8 @@ import json
 import os
 import pathlib
 import re
+import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ worker_processes {workers};
 pid run/nginx.pid;
 error_log logs/error.log info;
 daemon off;
+{crash}
 {main}
 
 events {{
@@ -162,6 +165,7 @@ class Gateway:
         self.state.chmod(0o755)
         nginx, helper = settings.NGINX_USER, settings.HELPER_USER
         self._folder("store", nginx, 0o700)
+        self._folder("crash", nginx, 0o700)
         # setgid: what the helper makes here gets nginx's group, so workers can read it
         self._folder("artifacts", helper, 0o2750, nginx)
         self._folder("sock", helper, 0o2750, nginx)
@@ -172,6 +176,13 @@ class Gateway:
         key.write_text(os.urandom(32).hex() + "\n")
         key.chmod(0o600)
 
+    def _keep_cores(self):
+        """What makes a worker that crashes leave a core, where this process may ask for that."""
+        most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        if settings.SANITIZED or (not settings.ROOT and most != resource.RLIM_INFINITY):
+            return ""
+        return f"worker_rlimit_core 1g;\nworking_directory {self.state}/crash;"
+
     def write_nginx_conf(self, **changes):
         self.options.update(changes)
         o = self.options
@@ -179,6 +190,7 @@ class Gateway:
             load_module=f"load_module {settings.MODULE};" if settings.MODULE else "",
             user=f"user {settings.NGINX_USER};" if settings.ROOT else "",
             workers=o.get("workers", 2), connections=o.get("connections", 256), state=self.state, port=self.port, port2=self.port2,
+            crash=self._keep_cores(),
             completers=o.get("completers", settings.HELPER_USER if settings.ROOT else ""),
             helper=o.get("helper_pass", f"unix:{self.helper_socket}"),
             **{block: o.get(block, "").replace("{state}", str(self.state))
@@ -357,7 +369,7 @@ class Gateway:
         self.session.close()
         if problems:
             tail = "\n".join(self._tail(name) for name in ("error.log", "helper.log"))
-            problems.append(tail)
+            problems += [*self._crashes(), tail]
         watch.remove_tree(self.state)
         assert not problems, "\n".join(problems)
 
@@ -366,6 +378,15 @@ class Gateway:
         if not path.exists():
             return ""
         return f"--- {name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+    def _crashes(self):
+        """Where workers were that left a core: a crash may be too rare to be made again."""
+        cores = sorted((self.state / "crash").glob("core*"))
+        if cores and not shutil.which("gdb"):
+            return [f"{len(cores)} cores, and no gdb to look into them"]
+        return [subprocess.run(["gdb", "-batch", "-ex", "info registers rip", "-ex", "thread apply all bt 30", settings.NGINX, core],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               errors="replace", timeout=120, check=False).stdout[-8000:] for core in cores[:3]]
 
     def _stop_processes(self):
         problems = []
@@ -421,7 +442,7 @@ class Gateway:
                    r"artifacts/(tmp/|[0-9a-f]{2}/([0-9a-f-]{36}(\.tar\.gz|\.d/\d*))?)?$",
                    r"helper/(tmp/|spool/|packages/|packages/[0-9a-f]{64}/.*)$",
                    r"tmp/(body|proxy|fastcgi|uwsgi|scgi)/$",
-                   r"(store|artifacts|sock|helper|run|logs|tmp)/$",
+                   r"(store|artifacts|sock|helper|run|logs|tmp|crash)/$",
                    r"logs/", r"(nginx\.conf|helper\.yaml|sign\.key)$"]
         pattern = re.compile("|".join(f"(?:{a})" for a in allowed))
         extra = self.options.get("own_files", ())
