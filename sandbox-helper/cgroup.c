@@ -17,6 +17,7 @@
 #define CPU_PERIOD_USEC 100000
 #define NAME_TRIES      1000
 #define TCP_BYTES       (32 * SB_MIB) /* v1: of a run's connections; each holds 6 MiB at most */
+#define LEFT_MAX        SB_MIB        /* of a group that serves again */
 #define CHARGE_MAX      32768         /* what the kernel kills for: eight pages at once at most */
 
 static unsigned long leaves;
@@ -84,50 +85,74 @@ static int limit_ahead_v2(const cgroups_t *cg, const char *leaf, const char **st
     return absent(rc) ? 0 : rc;
 }
 
-static int limit_v1(const cgroups_t *cg, const char *leaf, int64_t memory, int64_t cpu_milli,
-                    const char **step)
+static int limit_memory_v1(const cgroups_t *cg, const char *leaf, int64_t memory, const char **step)
 {
     *step = "memory.limit_in_bytes";
-    int rc = put_number(cg->base[CG_MEMORY], leaf, *step, memory);
-    if (rc != 0)
-        return rc;
-    *step = "memory.memsw.limit_in_bytes"; /* kernels without swap accounting do not have it */
-    rc = put_number(cg->base[CG_MEMORY], leaf, *step, memory);
-    if (rc != 0 && !absent(rc))
-        return rc;
-    if (!cg->cpu)
-        return 0;
-    *step = "cpu.cfs_quota_us";
-    return put_number(cg->base[CG_CPU], leaf, *step, cpu_milli * CPU_PERIOD_USEC / 1000);
+    return put_number(cg->base[CG_MEMORY], leaf, *step, memory);
 }
 
-static int limit_v2(const cgroups_t *cg, const char *leaf, int64_t memory, int64_t cpu_milli,
-                    const char **step)
+/* Kernels without swap accounting do not have it. */
+static int limit_memsw_v1(const cgroups_t *cg, const char *leaf, int64_t memory, const char **step)
 {
+    *step = "memory.memsw.limit_in_bytes";
+    int rc = put_number(cg->base[CG_MEMORY], leaf, *step, memory);
+    return absent(rc) ? 0 : rc;
+}
+
+/* The second can't be less than the first, at any moment. */
+static int limit_both_v1(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t memory,
+                         const char **step)
+{
+    const bool more = leaf->memory != 0 && memory > leaf->memory;
+    int rc = more ? limit_memsw_v1(cg, leaf->name, memory, step)
+                  : limit_memory_v1(cg, leaf->name, memory, step);
+
+    if (rc != 0)
+        return rc;
+    return more ? limit_memory_v1(cg, leaf->name, memory, step)
+                : limit_memsw_v1(cg, leaf->name, memory, step);
+}
+
+static int limit_cpu(const cgroups_t *cg, const char *leaf, int64_t cpu_milli, const char **step)
+{
+    const int64_t quota = cpu_milli * CPU_PERIOD_USEC / 1000;
     char text[64];
 
-    *step = "memory.max";
-    int rc = put_number(cg->base[0], leaf, *step, memory);
-    if (rc != 0 || !cg->cpu)
-        return rc;
+    if (cg->version == 1) {
+        *step = "cpu.cfs_quota_us";
+        return put_number(cg->base[CG_CPU], leaf, *step, quota);
+    }
     *step = "cpu.max";
-    snprintf(text, sizeof text, "%lld %d", (long long)cpu_milli * CPU_PERIOD_USEC / 1000,
-             CPU_PERIOD_USEC);
+    snprintf(text, sizeof text, "%lld %d", (long long)quota, CPU_PERIOD_USEC);
     return put(cg->base[0], leaf, *step, text);
 }
 
-sb_code_t cgroup_limit(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t memory,
-                       int64_t cpu_milli, sb_err_t *err)
+static int limit(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t memory, int64_t cpu_milli,
+                 const char **step)
+{
+    int rc = 0;
+
+    if (leaf->memory != memory && cg->version == 1)
+        rc = limit_both_v1(cg, leaf, memory, step);
+    if (leaf->memory != memory && cg->version == 2) {
+        *step = "memory.max";
+        rc = put_number(cg->base[0], leaf->name, *step, memory);
+    }
+    if (rc == 0 && cg->cpu && leaf->cpu_milli != cpu_milli)
+        rc = limit_cpu(cg, leaf->name, cpu_milli, step);
+    return rc;
+}
+
+sb_code_t cgroup_limit(const cgroups_t *cg, cgroup_leaf_t *leaf, int64_t memory, int64_t cpu_milli,
+                       sb_err_t *err)
 {
     const char *step = "";
-    int rc = 0;
 
     if (leaf->name[0] == '\0')
         return SB_OK;
-    if (cg->version == 2)
-        rc = limit_v2(cg, leaf->name, memory, cpu_milli, &step);
-    else
-        rc = limit_v1(cg, leaf->name, memory, cpu_milli, &step);
+    int rc = limit(cg, leaf, memory, cpu_milli, &step);
+    leaf->memory = rc == 0 ? memory : 0;
+    leaf->cpu_milli = rc == 0 ? cpu_milli : 0;
     return rc == 0 ? SB_OK : sb_err_errno(err, rc, "control group: %s", step);
 }
 
@@ -138,29 +163,29 @@ sb_code_t cgroup_limit(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t m
  * to `tasks` spares the kernel its lock over all thread groups, which costs a grace period (some
  * 10 ms) when nobody has taken it lately.
  */
-static int open_tasks(const cgroups_t *cg, const char *leaf, int *fds, int *nfds)
+static int open_tasks(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
     char path[128];
 
-    snprintf(path, sizeof path, "%s/tasks", leaf);
+    snprintf(path, sizeof path, "%s/tasks", leaf->name);
     for (int i = 0; i < CG_CONTROLLERS; i++) {
         if (cg->base[i] < 0)
             continue;
         int fd = openat(cg->base[i], path, O_WRONLY | O_CLOEXEC);
         if (fd < 0)
             return errno;
-        fds[(*nfds)++] = fd;
+        leaf->enter[leaf->nenter++] = fd;
     }
     return 0;
 }
 
-static int open_folder(const cgroups_t *cg, const char *leaf, int *fds, int *nfds)
+static int open_folder(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    int fd = openat(cg->base[0], leaf, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(cg->base[0], leaf->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
         return errno;
-    fds[(*nfds)++] = fd;
+    leaf->enter[leaf->nenter++] = fd;
     return 0;
 }
 
@@ -188,7 +213,7 @@ static int make_folders(const cgroups_t *cg, cgroup_leaf_t *leaf)
     return 0;
 }
 
-static int make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, const char **step)
+static int make(cgroups_t *cg, cgroup_leaf_t *leaf, const char **step)
 {
     bool v2 = cg->version == 2;
 
@@ -199,22 +224,19 @@ static int make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, const c
     if (rc != 0)
         return rc;
     *step = "open";
-    return v2 ? open_folder(cg, leaf->name, fds, nfds) : open_tasks(cg, leaf->name, fds, nfds);
+    return v2 ? open_folder(cg, leaf) : open_tasks(cg, leaf);
 }
 
-sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, sb_err_t *err)
+sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err)
 {
     const char *step = "";
 
-    leaf->name[0] = '\0';
-    *nfds = 0;
+    *leaf = (cgroup_leaf_t){.peak_fd = -1};
     if (cg->version == 0)
         return SB_OK;
-    int rc = make(cg, leaf, fds, nfds, &step);
+    int rc = make(cg, leaf, &step);
     if (rc == 0)
         return SB_OK;
-    while (*nfds > 0)
-        close(fds[--*nfds]);
     cgroup_remove(cg, leaf);
     return sb_err_errno(err, rc, "control group: %s", step);
 }
@@ -233,6 +255,13 @@ static void get(int base, const char *leaf, const char *file, char *text, size_t
         return;
     ssize_t n = read(fd, text, len - 1);
     close(fd);
+    text[n > 0 ? n : 0] = '\0';
+}
+
+static void get_again(int fd, char *text, size_t len)
+{
+    const ssize_t n = pread(fd, text, len - 1, 0);
+
     text[n > 0 ? n : 0] = '\0';
 }
 
@@ -294,8 +323,11 @@ void cgroup_usage(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t
 
     if (leaf->name[0] == '\0')
         return;
-    get(cg->base[0], leaf->name, v2 ? "memory.peak" : "memory.max_usage_in_bytes", text,
-        sizeof text);
+    if (v2 && leaf->again)
+        get_again(leaf->peak_fd, text, sizeof text);
+    else
+        get(cg->base[0], leaf->name, v2 ? "memory.peak" : "memory.max_usage_in_bytes", text,
+            sizeof text);
     facts->memory_peak = cgroup_counter(text, "");
     if (!cg->cpu)
         return;
@@ -311,12 +343,87 @@ void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf)
         put(cg->base[0], leaf->name, "cgroup.kill", "1");
 }
 
+/* ---- its end ---- */
+
+static uint64_t counter(const cgroups_t *cg, const cgroup_leaf_t *leaf, int of, const char *file,
+                        const char *key)
+{
+    char text[1024];
+
+    get(cg->base[cg->version == 2 ? 0 : of], leaf->name, file, text, sizeof text);
+    return cgroup_counter(text, key);
+}
+
+/* Nothing in the counters that only grow. */
+static bool unmarked(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+{
+    const bool v2 = cg->version == 2;
+
+    return counter(cg, leaf, CG_MEMORY, v2 ? "memory.events" : "memory.oom_control", "oom_kill") ==
+               0 &&
+           (!v2 || counter(cg, leaf, 0, "memory.events", "oom") == 0) &&
+           counter(cg, leaf, CG_PIDS, "pids.events", "max") == 0 &&
+           (!cg->cpu || counter(cg, leaf, CG_CPU, "cpu.stat", "nr_throttled") == 0);
+}
+
+/* No process, and next to no memory.  A file that can't be read is no 0. */
+static bool is_empty(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+{
+    const bool v2 = cg->version == 2;
+    char text[128];
+
+    get(cg->base[v2 ? 0 : CG_PIDS], leaf->name, "pids.current", text, sizeof text);
+    if (text[0] != '0')
+        return false;
+    get(cg->base[CG_MEMORY], leaf->name, v2 ? "memory.current" : "memory.usage_in_bytes", text,
+        sizeof text);
+    return text[0] != '\0' && cgroup_counter(text, "") <= LEFT_MAX;
+}
+
+static bool reset_peak_v1(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+{
+    const int base = cg->base[CG_MEMORY];
+    int rc = put(base, leaf->name, "memory.memsw.max_usage_in_bytes", "0");
+
+    return (rc == 0 || absent(rc)) && put(base, leaf->name, "memory.max_usage_in_bytes", "0") == 0;
+}
+
+/* What is written is any text, and it is reset for this descriptor alone. */
+static bool reset_peak_v2(const cgroups_t *cg, cgroup_leaf_t *leaf)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/memory.peak", leaf->name);
+    if (leaf->peak_fd < 0)
+        leaf->peak_fd = openat(cg->base[0], path, O_RDWR | O_CLOEXEC);
+    return leaf->peak_fd >= 0 && write(leaf->peak_fd, "reset", 5) == 5;
+}
+
+bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf)
+{
+    if (leaf->name[0] == '\0' || leaf->memory == 0 || leaf->cpu_milli < 1000 ||
+        !is_empty(cg, leaf) || !unmarked(cg, leaf))
+        return false;
+    leaf->again = cg->version == 2 ? reset_peak_v2(cg, leaf) : reset_peak_v1(cg, leaf);
+    return leaf->again;
+}
+
+static void close_all(cgroup_leaf_t *leaf)
+{
+    while (leaf->nenter > 0)
+        close(leaf->enter[--leaf->nenter]);
+    if (leaf->peak_fd >= 0)
+        close(leaf->peak_fd);
+    leaf->peak_fd = -1;
+}
+
 bool cgroup_remove(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
     bool gone = true;
 
     if (leaf->name[0] == '\0')
         return true;
+    close_all(leaf);
     for (int i = 0; i < CG_CONTROLLERS; i++) {
         if (cg->base[i] >= 0 && unlinkat(cg->base[i], leaf->name, AT_REMOVEDIR) != 0 &&
             errno != ENOENT)

@@ -28,8 +28,15 @@
 
 enum { CG_MEMORY, CG_PIDS, CG_CPU, CG_CONTROLLERS };
 
+/* Moves by assignment; whoever has it last hands it to cgroup_remove(). */
 typedef struct {
-    char name[40]; /* "run-<pid>-<n>"; "": none was made */
+    char name[40];             /* "run-<pid>-<n>"; "": none was made, and the rest means nothing */
+    int enter[CG_CONTROLLERS]; /* what a child is put into it by, in the order of stage.h; its own
+                                */
+    int nenter;
+    int64_t memory, cpu_milli; /* the limits that are surely set; 0: none */
+    bool again;                /* it had a sandbox before */
+    int peak_fd;               /* v2, again: memory.peak from then on */
 } cgroup_leaf_t;
 
 typedef struct {
@@ -61,14 +68,22 @@ void cgroups_close(cgroups_t *cg);
 
 /*
  * Makes the group of a sandbox that may not have a run yet: with all that is the same for every
- * run, above all pids.max, but no limit of memory and CPU.  fds[0..*nfds-1] are what a child is put
- * into it by, in the order of stage.h, the caller's to close; at most CG_CONTROLLERS.  version 0:
- * SB_OK, no leaf and no descriptor.
+ * run, above all pids.max, but no limit of memory and CPU.  version 0: SB_OK, and no leaf.
  */
-sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, int *fds, int *nfds, sb_err_t *err);
+sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err);
+/*
+ * May the group of a sandbox that is dead, reaped and all, serve another one?  Making and removing
+ * a group takes longer than a sandbox's own steps.  Only when it is as good as a new one: it is
+ * empty, nobody was killed, refused or throttled in it (those counters can't be set back), what it
+ * is still charged for, memory that the kernel frees in a moment and page cache, is less than
+ * 1 MiB, and its peak can be set back (v1; v2 since Linux 6.12).  Its limits, which it must have
+ * had, stay until the next cgroup_limit(): a group with less than a CPU does not serve again, or
+ * that would hold up what is done ahead in it.
+ */
+bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf);
 /* The limits of the run that a sandbox is now given; what is in it already counts. */
-sb_code_t cgroup_limit(const cgroups_t *cg, const cgroup_leaf_t *leaf, int64_t memory,
-                       int64_t cpu_milli, sb_err_t *err);
+sb_code_t cgroup_limit(const cgroups_t *cg, cgroup_leaf_t *leaf, int64_t memory, int64_t cpu_milli,
+                       sb_err_t *err);
 /* What the answer needs; of all 0 without a group. */
 void cgroup_verdict(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts);
 /* What the log wants to know beside that. */

@@ -18,6 +18,7 @@ typedef struct {
     bool killed;
 } grave_t;
 
+/* Its group is what is left of it, if anything. */
 static void close_grave(grave_t *g)
 {
     helper_t *h = g->h;
@@ -31,9 +32,15 @@ static void close_grave(grave_t *g)
 
 static void on_exited(void *ctx, const stage_event_t *event)
 {
+    grave_t *g = ctx;
+
     (void)event;
     SB_FAULT_POINT("sandbox dead");
-    close_grave(ctx);
+    if (g->h->stopping)
+        leftovers_remove(&g->h->leftovers, &g->leaf);
+    else
+        leftovers_keep(&g->h->leftovers, &g->leaf);
+    close_grave(g);
 }
 
 static void on_failed(void *ctx, const char *step, int errnum)

@@ -10,6 +10,7 @@
 
 #define RETRY_MS  20
 #define RETRY_MAX 500 /* ten seconds */
+#define IDLE_MS   200
 
 /* A busy group, on its own after its sandbox. */
 typedef struct leftover_s leftover_t;
@@ -75,10 +76,49 @@ void leftovers_remove(leftovers_t *l, cgroup_leaf_t *leaf)
     leaf->name[0] = '\0';
 }
 
+/* ---- spares ---- */
+
+static void remove_spares(void *ctx)
+{
+    leftovers_t *l = ctx;
+
+    loop_timer_clear(l->loop, &l->idle);
+    while (l->spares > 0)
+        leftovers_remove(l, &l->spare[--l->spares]);
+}
+
+static void put_off_idle(leftovers_t *l)
+{
+    l->idle.fn = remove_spares;
+    l->idle.ctx = l;
+    loop_timer_set(l->loop, &l->idle, IDLE_MS);
+}
+
+sb_code_t leftovers_group(leftovers_t *l, cgroup_leaf_t *leaf, sb_err_t *err)
+{
+    if (l->spares == 0)
+        return cgroup_make(l->cgroups, leaf, err);
+    *leaf = l->spare[--l->spares];
+    put_off_idle(l);
+    return SB_OK;
+}
+
+void leftovers_keep(leftovers_t *l, cgroup_leaf_t *leaf)
+{
+    if (l->spares == SPARES_MAX || !cgroup_renew(l->cgroups, leaf)) {
+        leftovers_remove(l, leaf);
+        return;
+    }
+    l->spare[l->spares++] = *leaf;
+    leaf->name[0] = '\0';
+    put_off_idle(l);
+}
+
 void leftovers_close(leftovers_t *l)
 {
     leftover_t *left;
 
+    remove_spares(l);
     while ((left = l->first) != NULL) {
         cgroup_kill(l->cgroups, &left->leaf);
         (void)cgroup_remove(l->cgroups, &left->leaf); /* else the next start sweeps it */

@@ -150,6 +150,17 @@ static void refill(void *ctx)
     prestarts_tend(&h->prestarts, h->runs.waiting > 0 || h->runs.running >= h->runs.max_running);
 }
 
+/*
+ * Runs that follow each other faster than is made ahead: the next one's sandbox is made while this
+ * one runs, not after it.
+ */
+static void refill_one(helper_t *h)
+{
+    for (size_t i = 0; i < h->roots.count; i++)
+        if (warm_dry(&h->roots.root[i].sandboxes))
+            warm_add(&h->roots.root[i].sandboxes);
+}
+
 /* The next run would have to wait for what is made now. */
 static bool ran_dry(const helper_t *h)
 {
@@ -199,6 +210,7 @@ static void on_dispatch(void *ctx)
     zygotes_tend(&h->zygotes);
     if (started) {
         collectors_refill(&h->collectors); /* its end needs one */
+        refill_one(h);
         put_off_refill(h);
     } else if (ran_dry(h)) {
         refill(h);

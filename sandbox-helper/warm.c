@@ -135,17 +135,18 @@ static sb_code_t ask(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
                                .cgroup = (uint32_t)w->cgroups->version,
                                .interpreter = logs != NULL ? w->interpreter : 0};
     int fds[CG_CONTROLLERS + RUN_LOGS], nfds;
-    sb_code_t rc = cgroup_make(w->cgroups, leaf, fds, &nfds, err);
+    sb_code_t rc = leftovers_group(w->leftovers, leaf, err);
 
     if (rc != SB_OK)
         return rc;
     SB_FAULT_POINT("control group made");
-    if (logs != NULL)
+    nfds = leaf->nenter;
+    memcpy(fds, leaf->enter, (size_t)nfds * sizeof *fds);
+    if (logs != NULL) {
         memcpy(fds + nfds, logs, RUN_LOGS * sizeof *logs);
-    rc = stagelink_request(w->link, child, ops, ctx, &request, fds,
-                           logs != NULL ? nfds + RUN_LOGS : nfds, err);
-    for (int i = 0; i < nfds; i++)
-        close(fds[i]);
+        nfds += RUN_LOGS;
+    }
+    rc = stagelink_request(w->link, child, ops, ctx, &request, fds, nfds, err);
     if (rc != SB_OK)
         leftovers_remove(w->leftovers, leaf);
     SB_FAULT_POINT("sandbox asked for");
@@ -204,6 +205,11 @@ void warm_refill(warm_t *w)
         if (!add(w))
             return;
     }
+}
+
+void warm_add(warm_t *w)
+{
+    (void)add(w);
 }
 
 bool warm_dry(const warm_t *w)

@@ -1,0 +1,73 @@
+"""A control group serves one sandbox after another; no run finds, or is told, anything of the one before."""
+
+import os
+
+import pytest
+
+from harness import watch
+
+MIB = 1 << 20
+PYTHON_TOUCHES = "import mmap\nm = mmap.mmap(-1, {0} << 20)\nfor i in range(0, {0} << 20, 4096): m[i] = 1\nprint('ok')"
+
+
+@pytest.fixture
+def h(make_helper):
+    helper = make_helper(concurrency=1, warm=1, zygote={"enabled": "false"})
+    if not helper.status()["cgroup"]:
+        pytest.skip("no control groups here")
+    return helper
+
+
+def groups(h):
+    return {os.path.basename(c) for c in watch.cgroups(f"run-{h.process.pid}-")}
+
+
+def made(h):
+    """How many the helper has made so far, by the number in the newest one's name."""
+    return 1 + max(int(name.rsplit("-", 1)[1]) for name in groups(h))
+
+
+def runs_line(h):
+    """The log's line of the run that was just made."""
+    return h.log_lines("run")[-1]
+
+
+def light(h):
+    answer = h.run(":", "bash")
+    assert answer.json["status"] == "success" and not answer.json.get("warnings"), answer.json
+    return runs_line(h)
+
+
+def test_runs_in_a_row_share_groups_and_at_rest_none_is_spare(h):
+    light(h)
+    before = made(h)
+    for _ in range(30):
+        light(h)
+    assert made(h) - before < 15, "most had a group that was there"
+    watch.wait_for(lambda: len(groups(h)) <= 1, 5, "spare groups stay")
+
+
+def test_limits_are_each_runs_own(h):
+    for _ in range(3):
+        assert h.run(PYTHON_TOUCHES.format(150), memory=256 * MIB).json["status"] == "success"
+        light(h)
+        answer = h.run(PYTHON_TOUCHES.format(150), memory=64 * MIB)
+        assert "memory limit of 64 MiB exceeded" in answer.json["error"], answer.json
+        assert h.run(PYTHON_TOUCHES.format(40), memory=64 * MIB).json["status"] == "success"
+
+
+def test_what_happened_in_a_run_is_not_told_of_the_next(h):
+    before = [light(h) for _ in range(5)]
+    most = max(line.get("memory_peak", 0) for line in before)
+    assert h.run(PYTHON_TOUCHES.format(100), memory=200 * MIB).json["status"] == "success"
+    assert runs_line(h)["memory_peak"] > 100 * MIB or most == 0, "control: it is measured"
+    for _ in range(3):
+        assert light(h).get("memory_peak", 0) < most + 8 * MIB
+    forks = h.run("import os\nfor _ in range(1000):\n    if os.fork() == 0:\n        import time; time.sleep(20)")
+    assert forks.json["status"] == "failed", forks.json
+    assert runs_line(h)["pids_hit"] > 0, "control: that is told"
+    h.run(PYTHON_TOUCHES.format(150), memory=64 * MIB)
+    assert runs_line(h)["oom"] == "limit", "control: that is told"
+    for _ in range(5):
+        line = light(h)
+        assert "pids_hit" not in line and "oom" not in line, line
