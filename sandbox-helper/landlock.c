@@ -88,20 +88,47 @@ static int add_rule(int ruleset, int abi, const landlock_rule_t *rule)
     return rc;
 }
 
-int landlock_apply(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)
+static int add_rules(int ruleset, int abi, const landlock_rule_t *rules, size_t nrules)
 {
-    int ruleset = create_ruleset(abi, flags);
-    int rc = ruleset < 0 ? -1 : 0, err;
+    int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < nrules; i++)
         rc = add_rule(ruleset, abi, &rules[i]);
-    if (rc == 0)
-        rc = sys_landlock_restrict(ruleset);
-    err = errno;
-    if (ruleset >= 0)
-        close(ruleset);
+    return rc;
+}
+
+static int close_with(int fd, int rc)
+{
+    int err = errno;
+
+    close(fd);
     errno = err;
     return rc;
+}
+
+int landlock_begin(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)
+{
+    int ruleset = create_ruleset(abi, flags);
+
+    if (ruleset >= 0 && add_rules(ruleset, abi, rules, nrules) != 0)
+        return close_with(ruleset, -1);
+    return ruleset;
+}
+
+int landlock_finish(int ruleset, int abi, const landlock_rule_t *rules, size_t nrules)
+{
+    int rc = add_rules(ruleset, abi, rules, nrules);
+
+    if (rc == 0)
+        rc = sys_landlock_restrict(ruleset);
+    return close_with(ruleset, rc);
+}
+
+int landlock_apply(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)
+{
+    int ruleset = landlock_begin(abi, flags, rules, nrules);
+
+    return ruleset < 0 ? -1 : landlock_finish(ruleset, abi, NULL, 0);
 }
 
 uint32_t landlock_missing(int abi)

@@ -58,6 +58,14 @@ typedef struct {
  */
 int landlock_apply(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules);
 
+/*
+ * The same in two parts, which two processes may do: a ruleset (its descriptor, close-on-exec, or
+ * -1), and what is added to it when it is known, with which the caller then is restricted;
+ * landlock_finish() closes it in any case.
+ */
+int landlock_begin(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules);
+int landlock_finish(int ruleset, int abi, const landlock_rule_t *rules, size_t nrules);
+
 /* The bits of stage_hello_t.missing for an ABI (0 = no Landlock). */
 uint32_t landlock_missing(int abi);
 

@@ -82,16 +82,19 @@ int mounts_bind_one(int from_fd, int to_dirfd, const char *to, uint64_t attr)
     return attach(sys_open_tree(from_fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE), to_dirfd, to, attr);
 }
 
-int mounts_hide(const char *at)
+int mounts_cover(void)
 {
     static const mounts_tmpfs_t empty = {4096, 1, 0555,
                                          MOUNTS_BASE | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY};
-    int mnt = mounts_tmpfs_at(&empty, at);
 
-    if (mnt < 0)
-        return -1;
-    close(mnt);
-    return 0;
+    return mounts_tmpfs(&empty);
+}
+
+int mounts_hide(const char *at)
+{
+    int mnt = mounts_cover();
+
+    return mnt < 0 ? -1 : close_with(mnt, sys_move_mount(mnt, AT_FDCWD, at));
 }
 
 /*

@@ -283,6 +283,53 @@ static int step_sysctl(void *ctx)
     return run->sysctl < 0 ? -1 : 0;
 }
 
+/*
+ * A namespace of these kinds can't be made in this user namespace any more, by no one, whatever a
+ * filter might miss.
+ */
+static int limit_namespaces(const run_t *run, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (sys_write_text(run->sysctl, names[i], "0") == 0)
+            continue;
+        /* a container that hides parts of /proc has /proc/sys read-only: who waived the one has
+           waived this, and the filter stands alone */
+        if (run->stage->no_proc && errno == EROFS)
+            break;
+        return -1;
+    }
+    return 0;
+}
+
+static int step_namespaces_ahead(void *ctx)
+{
+    static const char *const names[] = {
+        "max_user_namespaces", "max_pid_namespaces",    "max_net_namespaces", "max_ipc_namespaces",
+        "max_uts_namespaces",  "max_cgroup_namespaces", "max_time_namespaces"};
+
+    return limit_namespaces(ctx, names, COUNT(names));
+}
+
+static int step_cover(void *ctx)
+{
+    run_t *run = ctx;
+
+    run->cover = mounts_cover();
+    return run->cover < 0 ? -1 : 0;
+}
+
+/* All rules but the package's, which is mounted last. */
+static int step_landlock_rules(void *ctx)
+{
+    run_t *run = ctx;
+    const stage_t *stage = run->stage;
+
+    if (stage->landlock_abi == 0) /* the operator's word: stage_main refuses otherwise */
+        return 0;
+    run->ruleset = landlock_begin(stage->landlock_abi, 0, stage->rules, stage->nrules - 1);
+    return run->ruleset < 0 ? -1 : 0;
+}
+
 static int step_proc(void *ctx)
 {
     run_t *run = ctx;
@@ -378,7 +425,10 @@ static int step_package(void *ctx)
 /* The other packages may be other tenants'. */
 static int step_hide_packages(void *ctx)
 {
-    return mounts_hide(TEMPLATE_PACKAGES);
+    const run_t *run = ctx;
+    int rc = sys_move_mount(run->cover, AT_FDCWD, TEMPLATE_PACKAGES);
+
+    return close(run->cover) != 0 ? -1 : rc;
 }
 
 /*
@@ -472,34 +522,19 @@ int sandbox_prepare_rules(stage_t *stage)
     add_rule(stage, "/sandbox", LL_READ);
     /* for input files, through a view that the script does not have; its own is read-only */
     add_rule(stage, "/sandbox/input", LL_READ | LL_WRITE_FILE | LL_MAKE_DIR | LL_MAKE_REG);
-    add_rule(stage, "/sandbox/scripts", LL_READ | LL_EXECUTE);
     add_rule(stage, "/sandbox/out", own);
     add_rule(stage, "/sandbox/work", own);
+    add_rule(stage, "/sandbox/scripts", LL_READ | LL_EXECUTE); /* last: see step_landlock_rules */
     return 0;
 }
 
-/*
- * No namespace can be made in this user namespace any more, by no one, whatever a filter
- * might miss.  After the mounts: the kernel counts each detached mount as a namespace.
- */
+/* After the mounts: the kernel counts each detached mount as a namespace. */
 static int step_namespace_limits(void *ctx)
 {
-    static const char *const names[] = {"max_user_namespaces",   "max_mnt_namespaces",
-                                        "max_pid_namespaces",    "max_net_namespaces",
-                                        "max_ipc_namespaces",    "max_uts_namespaces",
-                                        "max_cgroup_namespaces", "max_time_namespaces"};
+    static const char *const names[] = {"max_mnt_namespaces"};
     run_t *run = ctx;
 
-    for (size_t i = 0; i < COUNT(names); i++) {
-        if (sys_write_text(run->sysctl, names[i], "0") == 0)
-            continue;
-        /* a container that hides parts of /proc has /proc/sys read-only: who waived the one has
-           waived this, and the filter stands alone */
-        if (run->stage->no_proc && errno == EROFS)
-            break;
-        return -1;
-    }
-    return close(run->sysctl);
+    return limit_namespaces(run, names, COUNT(names)) != 0 ? -1 : close(run->sysctl);
 }
 
 /* Before the capabilities go: the process is one's own, but let nothing depend on that. */
@@ -548,11 +583,12 @@ static int step_not_dumpable(void *ctx)
 
 static int step_landlock(void *ctx)
 {
-    const stage_t *stage = ((run_t *)ctx)->stage;
+    const run_t *run = ctx;
+    const stage_t *stage = run->stage;
 
-    if (stage->landlock_abi == 0) /* the operator's word: stage_main refuses otherwise */
+    if (stage->landlock_abi == 0)
         return 0;
-    return landlock_apply(stage->landlock_abi, 0, stage->rules, stage->nrules);
+    return landlock_finish(run->ruleset, stage->landlock_abi, &stage->rules[stage->nrules - 1], 1);
 }
 
 /*
@@ -605,6 +641,9 @@ static const step_t building[] = {
     {"mount work", step_work},
     {"sysctl", step_sysctl},
     {STEP_PROC, step_proc},
+    {"namespace limits ahead", step_namespaces_ahead},
+    {"cover", step_cover},
+    {"landlock rules", step_landlock_rules},
     {"not dumpable", step_not_dumpable},
 };
 

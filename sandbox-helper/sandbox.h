@@ -42,7 +42,7 @@ typedef struct {
     int landlock_abi; /* 0: none, by the operator's word */
     bool no_proc;     /* procfs can't be mounted here, by the operator's word */
     landlock_rule_t rules[STAGE_RULES_MAX];
-    size_t nrules;
+    size_t nrules; /* the last one's folder is not what it will be until the run is there */
     const script_form_t *form; /* NULL: the interpreter is executed */
 } stage_t;
 
@@ -75,6 +75,8 @@ typedef struct {
     pid_t ready_pid;
     int sandbox, out, work; /* roots of the run's own tmpfs mounts */
     int sysctl;             /* /proc/sys/user of the host's procfs */
+    int cover;              /* what will hide the packages */
+    int ruleset;            /* Landlock's, without its last rule */
     int input_view;         /* /sandbox again, writable, in no namespace */
     int instructions;       /* the text for SKILL_INSTRUCTIONS, or -1 */
     int to_init;            /* pid 2's socket to pid 1 */
