@@ -91,9 +91,18 @@ $(BUILD)/bin/sandbox-helper: $(HELPER_OBJS) $(LIBCORE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(HELPER_LIBS)
 
+# Forked twice for each run: without shared libraries it has a third of the mappings to copy and to
+# give back.  `make STAGE_STATIC=` where the C library, libseccomp or jansson have no static archive.
+STAGE_STATIC  ?= -static-pie
+STAGE_LDFLAGS := $(LDFLAGS_ALL)
+ifneq ($(STAGE_STATIC),)
+ifeq ($(SAN),) # the sanitizers' runtime is no part of a static program
+STAGE_LDFLAGS := $(subst -pie,$(STAGE_STATIC),$(LDHARDEN)) $(LDFLAGS)
+endif
+endif
 $(BUILD)/bin/sandbox-stage: $(STAGE_OBJS) $(LIBCORE)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(STAGE_LIBS)
+	$(CC) $(STAGE_LDFLAGS) -o $@ $^ $(STAGE_LIBS)
 
 # Loaded by interpreters of any distribution: of libraries it needs only the C library, and of that
 # only what all have.  No sanitizers: they want to be there before the interpreter.

@@ -236,11 +236,11 @@ WRAPPED(int, mounts_tmpfs_at, const mounts_tmpfs_t *spec, const char *at)
     return __real_mounts_tmpfs_at(&own, at);
 }
 
-WRAPPED(int, mounts_hide, const char *at)
+WRAPPED(int, sys_move_mount, int from_fd, int to_dirfd, const char *to)
 {
-    if (without(PACKAGES_HIDDEN) && strcmp(at, TEMPLATE_PACKAGES) == 0)
+    if (in_run && without(PACKAGES_HIDDEN) && strcmp(to, TEMPLATE_PACKAGES) == 0)
         return 0;
-    return __real_mounts_hide(at);
+    return __real_sys_move_mount(from_fd, to_dirfd, to);
 }
 
 /* Of the run's own processes and of the kernel, nothing masked. */
@@ -288,6 +288,11 @@ WRAPPED(int, filter_load_second, const filter_t *filter)
 WRAPPED(int, landlock_apply, int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)
 {
     return without(LANDLOCK) ? 0 : __real_landlock_apply(abi, flags, rules, nrules);
+}
+
+WRAPPED(int, landlock_finish, int ruleset, int abi, const landlock_rule_t *rules, size_t nrules)
+{
+    return without(LANDLOCK) ? close(ruleset) : __real_landlock_finish(ruleset, abi, rules, nrules);
 }
 
 WRAPPED(int, privileges_no_new, void)
