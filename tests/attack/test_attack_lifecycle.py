@@ -245,7 +245,7 @@ def steady(h):
     def twice():
         try:
             first = look(h)
-            time.sleep(0.1)
+            time.sleep(0.4)
             return first if h.status()["running"] == 0 and look(h) == first else None
         except FileNotFoundError:  # a process that ended while it was looked at
             return None

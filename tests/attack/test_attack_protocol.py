@@ -58,8 +58,11 @@ def run(h, act, **over):
     return fcgi_call.call(h.socket, params(h, act, **over), b"{}{}", 30 * settings.SLOW)
 
 
-def at_rest(h):
-    """Descriptors of main, when nothing is under way."""
+SPARE_SECONDS = 0.4  # so long main keeps a spare control group, and more
+
+
+def at_rest(h, seconds=0.02):
+    """Descriptors of main, when nothing is under way and has not been for that long."""
     def count():
         status = h.status()
         assert status["pid"] == h.process.pid and h.process.poll() is None, "main died"
@@ -67,7 +70,7 @@ def at_rest(h):
 
     def steady():
         first = count()
-        time.sleep(0.02)
+        time.sleep(seconds)
         return first if first and count() == first else None
     return watch.wait_for(steady, 20 * settings.SLOW, "it does not come to rest")
 
@@ -80,7 +83,7 @@ def downs(h):
 def test_a_run_whose_child_breaks_the_rules_fails_alone(staged, observed):
     for act in ("well", "flood"):
         run(staged, act)
-    before, count = at_rest(staged), downs(staged)
+    before, count = at_rest(staged, SPARE_SECONDS), downs(staged)
     for act, right in CHILD_ACTS:
         with fcgi_call.Connection(staged.socket, 30 * settings.SLOW) as beside:
             beside.request(params(staged, "hold") | {"SKILLBOX_TIMEOUT_MS": 60000}, b"{}{}")
@@ -104,7 +107,7 @@ def test_a_program_that_breaks_the_rules_is_ended_and_started_again(beside_fake,
         h = Helper(concurrency=2).start_beside(beside_fake["sandbox-stage"])
         try:
             assert run(h, "well").json["status"] == "success"
-            before, program = at_rest(h), h.children("sandbox-stage")[0]
+            before, program = at_rest(h, SPARE_SECONDS), h.children("sandbox-stage")[0]
             answer = run(h, act)
             assert answer.status == 500 or act in LINK_CURIOUS, f"{act}: {answer}"
             assert run(h, "well").json["status"] == "success", act
@@ -123,7 +126,7 @@ def test_a_program_that_breaks_the_rules_is_ended_and_started_again(beside_fake,
 @pytest.mark.item(54)
 def test_a_collect_child_that_breaks_the_rules_fails_its_run_alone(packed, observed):
     run(packed, "main.sh", skill="well")
-    before = at_rest(packed)
+    before = at_rest(packed, SPARE_SECONDS)
     for act, right in COLLECT_ACTS:
         answer = run(packed, "main.sh", skill=act)
         assert answer.status in right, f"{act}: {answer}"
@@ -136,7 +139,7 @@ def test_a_collect_child_that_breaks_the_rules_fails_its_run_alone(packed, obser
 
 @pytest.mark.item(54)
 def test_an_intake_child_that_breaks_the_rules_fails_its_upload_alone(packed, observed):
-    before, packages = at_rest(packed), packed.state / "helper" / "packages"
+    before, packages = at_rest(packed, SPARE_SECONDS), packed.state / "helper" / "packages"
     for act, right in INTAKE_ACTS:
         answer = fcgi_call.intake(packed.socket, b"PK", f"application/zip;fake={act}", 30 * settings.SLOW)
         assert answer.status in right, f"{act}: {answer}"
