@@ -17,7 +17,8 @@
 #define CPU_PERIOD_USEC 100000
 #define NAME_TRIES      1000
 #define TCP_BYTES       (32 * SB_MIB) /* v1: of a run's connections; each holds 6 MiB at most */
-#define LEFT_MAX        SB_MIB        /* of a group that serves again */
+#define CPU_MIN         500           /* of a group that serves again */
+#define LEFT_MAX        SB_MIB        /* the same; bytes */
 #define CHARGE_MAX      32768         /* what the kernel kills for: eight pages at once at most */
 
 static unsigned long leaves;
@@ -401,7 +402,7 @@ static bool reset_peak_v2(const cgroups_t *cg, cgroup_leaf_t *leaf)
 
 bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    if (leaf->name[0] == '\0' || leaf->memory == 0 || leaf->cpu_milli < 1000 ||
+    if (leaf->name[0] == '\0' || leaf->memory == 0 || leaf->cpu_milli < CPU_MIN ||
         !is_empty(cg, leaf) || !unmarked(cg, leaf))
         return false;
     leaf->again = cg->version == 2 ? reset_peak_v2(cg, leaf) : reset_peak_v1(cg, leaf);

@@ -77,7 +77,7 @@ sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err);
  * empty, nobody was killed, refused or throttled in it (those counters can't be set back), what it
  * is still charged for, memory that the kernel frees in a moment and page cache, is less than
  * 1 MiB, and its peak can be set back (v1; v2 since Linux 6.12).  Its limits, which it must have
- * had, stay until the next cgroup_limit(): a group with less than a CPU does not serve again, or
+ * had, stay until the next cgroup_limit(): with less than half a CPU it does not serve again, or
  * that would hold up what is done ahead in it.
  */
 bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf);
