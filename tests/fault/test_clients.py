@@ -257,7 +257,7 @@ def fails_no_request(make_gateway, change, prepare=lambda gw: None):
                 elif kind == 1:
                     accepted.append(ask("POST", "/v1/executions", 202, json={"skill": "quick", "async": True})
                                     .json()["execution_id"])
-                    time.sleep(0.5 if settings.FULL else 0.05)  # no more than can be run
+                    time.sleep(0.05 if len(accepted) < 100 else 0.5)  # no more than can be run
                 else:
                     assert ask("GET", "/v1/skills/quick/latest", 200).json()["name"] == "quick"
                 counts[kind] += 1
