@@ -93,6 +93,21 @@ def test_zygotes_killed_under_load_take_only_their_runs_along(make_helper):
     assert good(h.run(PYTHON)) and zygote(h)["ready_runs"] + zygote(h)["forked_runs"] == before + 1
 
 
+def test_a_zygote_that_dies_again_and_again_rests_and_its_runs_start_plain(make_helper):
+    h = make_helper(concurrency=2).warmed()
+
+    def tired():
+        for pid in direct(h, "python3"):  # before it is ready: the pauses between grow from a tenth of a second
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return h.log_lines("a zygote dies again and again: its runs start plain")
+    watch.wait_for(tired, 60 * settings.SLOW, "it is started at once for ever", 0.001)
+    assert zygote(h)["deaths"] >= 5 and zygote(h)["status"] not in ("ok", "starting")
+    assert good(h.run(PYTHON)) and starts(h)[-1] == "plain"
+
+
 def nodes(h):
     return [p for p in watch.descendants(h.process.pid) if (watch.stat_fields(p) or ("",))[0] in ("node", "MainThread")]
 
