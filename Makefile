@@ -56,7 +56,7 @@ CLI_OBJS     := $(call obj,cli,$(CLI_SRCS)) $(call obj,sandbox-helper,$(CLI_HELP
 
 HELPER_LIBS := -lyaml -lcrypto
 STAGE_LIBS  := -lseccomp -ljansson -lcrypto
-PACKER_LIBS := -lseccomp -larchive -lyaml -ljansson -lutf8proc -lpcre2-8 -lcrypto
+PACKER_LIBS := -lseccomp -larchive -lz -lyaml -ljansson -lutf8proc -lpcre2-8 -lcrypto
 
 LIBCORE    := $(BUILD)/lib/libskillbox-core.a
 LIBSTORE   := $(BUILD)/lib/libskillbox-store.a

@@ -10,7 +10,7 @@ STAGE_SRCS  := stage_main.c template.c template_image.c sandbox.c mounts.c init.
 PACKER_SRCS := packer_main.c intake_child.c read_child.c extract_child.c image.c seal.c collect_child.c output.c artifacts.c \
                artifact_twins.c \
                import_child.c import_image.c layer.c rootfs.c oci.c \
-               beneath.c tarball.c result.c warnings.c warmup.c confine.c packer_filter.c nursery.c sys.c \
+               beneath.c tarball.c gzip.c result.c warnings.c warmup.c confine.c packer_filter.c nursery.c sys.c \
                privileges.c idmap.c landlock.c report.c
 # sandbox-zygote.so: what a run is made of, in a runtime's own python3.
 ZYGOTE_LIB_SRCS := names.c buf.c

@@ -12,6 +12,7 @@
 
 typedef struct {
     void *tar; /* struct archive; NULL until the first file */
+    struct gzip_s *gzip;
     void *buffer;
     int fd;
     char error[128]; /* why archive_add or archive_close failed */

@@ -30,7 +30,7 @@ $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson -lutf8proc -lpcre2-8
 
 fuzz_helper = $(BUILD)/fuzz/$(1): $(addprefix sandbox-helper/,$(2))
-$(call fuzz_helper,fuzz_tar,tarball.c)
+$(call fuzz_helper,fuzz_tar,tarball.c gzip.c sys.c)
 $(call fuzz_helper,fuzz_request,request.c config.c config_runtimes.c config_zygote.c config_prestart.c image.c)
 $(call fuzz_helper,fuzz_connection,connection.c loop.c)
 $(call fuzz_helper,fuzz_output,output.c beneath.c sys.c)

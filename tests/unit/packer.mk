@@ -1,5 +1,5 @@
 # Tests of sandbox-packer: collect, artifacts, intake and extract talk to the real program as main does,
-# confine attacks the children's cage from inside.
+# confine attacks the children's cage from inside.  gzip is about a part alone.
 
 PACKER_TESTS := $(call unit_programs,collect artifacts intake extract confine)
 UNIT_TESTS   += $(PACKER_TESTS)
@@ -22,3 +22,8 @@ $(call unit_programs,confine): PACKER_LIBS := -lseccomp
 $(PACKER_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka $(PACKER_LIBS)
+
+UNIT_TESTS += $(call unit_programs,gzip)
+$(call unit_programs,gzip): $(BUILD)/obj/tests/unit/test_gzip.o $(call obj,sandbox-helper,gzip.c sys.c)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka -lz
