@@ -85,10 +85,10 @@ START = {"bash": 'exec /sandbox/scripts/probe "$@"\n',
 PROBE_FROM = os.environ.get("SKILLBOX_PROBE_FROM", "bash")
 
 
-def push_probe(gw):
+def push_probe(gw, start=PROBE_FROM):
     """The probe as a skill: a script execs it.  Its set-user-id bit is part of the attack."""
     assert PROBE.is_file(), "the probe is not built: make attack"
-    gw.push(skill("probe", START[PROBE_FROM], PROBE_FROM, timeout="60s",
+    gw.push(skill("probe", START[start], start, timeout="60s",
                   files={"probe": (PROBE.read_bytes(), 0o4755)}))
     gw.push(skill("py", "import json\n"
                   "exec(compile(json.load(open('/sandbox/input.json'))['code'], 'code', 'exec'))"))

@@ -42,7 +42,7 @@ def gateway(canaries, image):
                          "runtimes": [{"lang": "bash", "root": image, "warm": CONCURRENCY}]}).start()
     try:
         push_others_package(gw, canaries)
-        push_probe(gw)
+        push_probe(gw, "bash")
         gw.neighbour = Neighbour(gw, gw.others_key, canaries.token("neighbour"), PROBE.read_bytes())
         gw.census = census(gw)
     except BaseException:
