@@ -8,7 +8,8 @@ from harness import settings
 from harness.helper import Helper
 from service import Service
 
-LIMITS = {"limits": {"nproc": 32, "tmp": "128Mi"}}
+# No zygote: what waits is then the sandboxes alone, and easy to count.
+LIMITS = {"limits": {"nproc": 32, "tmp": "128Mi"}, "zygote": {"enabled": "false"}, "prestart": {"max": 0}}
 
 
 def pytest_configure(config):
