@@ -185,12 +185,22 @@ class HostView(threading.Thread):
         view["limits"] = pathlib.Path(f"/proc/{pid}/limits").read_text()
         view["cgroup"] = readable(f"/proc/{pid}/cgroup")
         table = watch.processes()
-        init = table[pid][2] if pid in table else 0
+        init = init_of(pid, table)
         view["family"] = {p: table[p] for p in [init, *watch.descendants(init, table)]}
         view["started"] = {p: began for p in view["family"] if (began := watch.started(p))}
         if settings.ROOT:  # pid 1 is not dumpable: nobody else may look closer
-            view["init's namespaces"] = namespaces(watch.stat_fields(pid)[2])
+            view["init's namespaces"] = namespaces(init)
         return view
+
+
+def init_of(pid, table):
+    """The first process of a run's pid namespace; 0 when there is none any more."""
+    while pid in table:
+        fields = dict(line.split(":", 1) for line in readable(f"/proc/{pid}/status").splitlines() if ":" in line)
+        if fields.get("NSpid", "").split()[-1:] == ["1"]:
+            return pid
+        pid = table[pid][2]
+    return 0
 
 
 def namespaces(pid):
