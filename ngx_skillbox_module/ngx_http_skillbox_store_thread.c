@@ -46,6 +46,7 @@ typedef struct {
 } ngx_http_skillbox_process_t;
 
 
+static void ngx_http_skillbox_store_forget(ngx_http_skillbox_process_t *sp);
 static void ngx_http_skillbox_store_hand_over(void);
 static int64_t ngx_http_skillbox_clock_usec(void);
 static void ngx_http_skillbox_store_batch(void *data, ngx_log_t *log);
@@ -151,13 +152,16 @@ ngx_http_skillbox_store_exit(ngx_cycle_t *cycle)
         return;
     }
 
-    ngx_queue_init(&sp->batch);
+    /* what the thread has done and nobody was told of any more */
+
+    ngx_http_skillbox_store_forget(sp);
 
     if (!ngx_queue_empty(&sp->pending)) {
         ngx_queue_add(&sp->batch, &sp->pending);
         ngx_queue_init(&sp->pending);
 
         ngx_http_skillbox_store_batch(sp, cycle->log);
+        ngx_http_skillbox_store_forget(sp);
     }
 
     sb_store_close(sp->store);
@@ -267,6 +271,24 @@ static void
 ngx_http_skillbox_hold_on(ngx_event_t *ev)
 {
     ngx_add_timer(ev, NGX_HTTP_SKILLBOX_HOLD);
+}
+
+
+/* the process ends: operations are freed without a word to their requests */
+
+static void
+ngx_http_skillbox_store_forget(ngx_http_skillbox_process_t *sp)
+{
+    ngx_queue_t             *q;
+    ngx_http_skillbox_op_t  *op;
+
+    while (!ngx_queue_empty(&sp->batch)) {
+        q = ngx_queue_head(&sp->batch);
+        ngx_queue_remove(q);
+
+        op = ngx_queue_data(q, ngx_http_skillbox_op_t, queue);
+        op->free(op);
+    }
 }
 
 
