@@ -8,6 +8,7 @@ a process, a mount, a control group, a temporary file, an alert in a log.
 import json
 import os
 import pathlib
+import random
 import re
 import resource
 import shutil
@@ -91,14 +92,18 @@ BAD_LOG = re.compile(r"\[alert\]|\[emerg\]|Sanitizer|runtime error:|exited on si
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    """Below those that the kernel gives to connections: none of ours may take one meanwhile."""
+    found = []
+    while len(found) < count:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
 
 
 def to_yaml(value, indent=0):
