@@ -346,12 +346,11 @@ void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf)
 
 /* ---- its end ---- */
 
-static uint64_t counter(const cgroups_t *cg, const cgroup_leaf_t *leaf, int of, const char *file,
-                        const char *key)
+static uint64_t counter(int base, const char *leaf, const char *file, const char *key)
 {
     char text[1024];
 
-    get(cg->base[cg->version == 2 ? 0 : of], leaf->name, file, text, sizeof text);
+    get(base, leaf, file, text, sizeof text);
     return cgroup_counter(text, key);
 }
 
@@ -359,12 +358,14 @@ static uint64_t counter(const cgroups_t *cg, const cgroup_leaf_t *leaf, int of, 
 static bool unmarked(const cgroups_t *cg, const cgroup_leaf_t *leaf)
 {
     const bool v2 = cg->version == 2;
+    char text[512];
 
-    return counter(cg, leaf, CG_MEMORY, v2 ? "memory.events" : "memory.oom_control", "oom_kill") ==
-               0 &&
-           (!v2 || counter(cg, leaf, 0, "memory.events", "oom") == 0) &&
-           counter(cg, leaf, CG_PIDS, "pids.events", "max") == 0 &&
-           (!cg->cpu || counter(cg, leaf, CG_CPU, "cpu.stat", "nr_throttled") == 0);
+    get(cg->base[CG_MEMORY], leaf->name, v2 ? "memory.events" : "memory.oom_control", text,
+        sizeof text);
+    return cgroup_counter(text, "oom_kill") == 0 && cgroup_counter(text, "oom") == 0 &&
+           counter(cg->base[v2 ? 0 : CG_PIDS], leaf->name, "pids.events", "max") == 0 &&
+           (!cg->cpu ||
+            counter(cg->base[v2 ? 0 : CG_CPU], leaf->name, "cpu.stat", "nr_throttled") == 0);
 }
 
 /* No process, and next to no memory.  A file that can't be read is no 0. */

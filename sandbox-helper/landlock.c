@@ -74,18 +74,14 @@ static int add_path(int ruleset, uint64_t access, int fd)
 static int add_rule(int ruleset, int abi, const landlock_rule_t *rule)
 {
     uint64_t access = rule->access & known_rights(abi);
-    int fd, rc, err;
+    int fd;
 
     if (rule->path[0] == '\0')
         return add_path(ruleset, access, rule->fd);
     fd = open(rule->path, O_PATH | O_CLOEXEC);
     if (fd < 0)
         return rule->optional && errno == ENOENT ? 0 : -1;
-    rc = add_path(ruleset, access, fd);
-    err = errno;
-    close(fd);
-    errno = err;
-    return rc;
+    return sys_close_with(fd, add_path(ruleset, access, fd));
 }
 
 static int add_rules(int ruleset, int abi, const landlock_rule_t *rules, size_t nrules)
@@ -97,21 +93,12 @@ static int add_rules(int ruleset, int abi, const landlock_rule_t *rules, size_t 
     return rc;
 }
 
-static int close_with(int fd, int rc)
-{
-    int err = errno;
-
-    close(fd);
-    errno = err;
-    return rc;
-}
-
 int landlock_begin(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)
 {
     int ruleset = create_ruleset(abi, flags);
 
     if (ruleset >= 0 && add_rules(ruleset, abi, rules, nrules) != 0)
-        return close_with(ruleset, -1);
+        return sys_close_with(ruleset, -1);
     return ruleset;
 }
 
@@ -121,7 +108,7 @@ int landlock_finish(int ruleset, int abi, const landlock_rule_t *rules, size_t n
 
     if (rc == 0)
         rc = sys_landlock_restrict(ruleset);
-    return close_with(ruleset, rc);
+    return sys_close_with(ruleset, rc);
 }
 
 int landlock_apply(int abi, unsigned flags, const landlock_rule_t *rules, size_t nrules)

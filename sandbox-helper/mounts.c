@@ -13,16 +13,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* Closes fd, keeps errno, returns rc: for the ends of functions. */
-static int close_with(int fd, int rc)
-{
-    int err = errno;
-
-    close(fd);
-    errno = err;
-    return rc;
-}
-
 static int configure_tmpfs(int fs, const mounts_tmpfs_t *spec)
 {
     char text[32];
@@ -47,7 +37,7 @@ int mounts_tmpfs(const mounts_tmpfs_t *spec)
     if (fs < 0)
         return -1;
     mnt = configure_tmpfs(fs, spec) == 0 ? sys_fsmount(fs, spec->attr) : -1;
-    return close_with(fs, mnt);
+    return sys_close_with(fs, mnt);
 }
 
 int mounts_tmpfs_at(const mounts_tmpfs_t *spec, const char *at)
@@ -56,7 +46,7 @@ int mounts_tmpfs_at(const mounts_tmpfs_t *spec, const char *at)
 
     if (mnt < 0 || sys_move_mount(mnt, AT_FDCWD, at) == 0)
         return mnt;
-    return close_with(mnt, -1);
+    return sys_close_with(mnt, -1);
 }
 
 static int attach(int mnt, int to_dirfd, const char *to, uint64_t attr)
@@ -68,7 +58,7 @@ static int attach(int mnt, int to_dirfd, const char *to, uint64_t attr)
     rc = sys_mount_set(mnt, "", AT_EMPTY_PATH | AT_RECURSIVE, attr);
     if (rc == 0)
         rc = sys_move_mount(mnt, to_dirfd, to);
-    return close_with(mnt, rc);
+    return sys_close_with(mnt, rc);
 }
 
 int mounts_bind(const char *from, int to_dirfd, const char *to, uint64_t attr)
@@ -94,7 +84,7 @@ int mounts_hide(const char *at)
 {
     int mnt = mounts_cover();
 
-    return mnt < 0 ? -1 : close_with(mnt, sys_move_mount(mnt, AT_FDCWD, at));
+    return mnt < 0 ? -1 : sys_close_with(mnt, sys_move_mount(mnt, AT_FDCWD, at));
 }
 
 /*
@@ -165,8 +155,8 @@ int mounts_proc(int full)
     if ((full || sys_fsconfig_string(fs, "subset", "pid") == 0) && sys_fsconfig_create(fs) == 0)
         mnt = sys_fsmount(fs, attr);
     if (mnt < 0)
-        return close_with(fs, -1);
+        return sys_close_with(fs, -1);
     close(fs);
-    rc = close_with(mnt, sys_move_mount(mnt, AT_FDCWD, "/proc"));
+    rc = sys_close_with(mnt, sys_move_mount(mnt, AT_FDCWD, "/proc"));
     return rc == 0 && full ? mask_proc() : rc;
 }

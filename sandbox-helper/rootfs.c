@@ -189,21 +189,12 @@ static int count(rootfs_t *r, const char *name, int64_t size)
 
 /* ---- entries ---- */
 
-static int close_with(int fd, int rc)
-{
-    int err = errno;
-
-    close(fd);
-    errno = err;
-    return rc;
-}
-
 /* The importer must be able to remove what he made: folders stay his to change. */
 static int set_folder_mode(int dir, const char *base, mode_t mode)
 {
     int fd = openat(dir, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    return fd < 0 ? -1 : close_with(fd, fchmod(fd, (mode & MODE_KEPT) | 0700));
+    return fd < 0 ? -1 : sys_close_with(fd, fchmod(fd, (mode & MODE_KEPT) | 0700));
 }
 
 int rootfs_folder(rootfs_t *r, const char *name, mode_t mode)
@@ -221,7 +212,7 @@ int rootfs_folder(rootfs_t *r, const char *name, mode_t mode)
     if (rc >= 0)
         rc = set_folder_mode(p.dir, p.base, mode);
     rc = rc == 0 ? 0 : broken(r, name, "can't be made");
-    return close_with(p.dir, rc);
+    return sys_close_with(p.dir, rc);
 }
 
 int rootfs_file_begin(rootfs_t *r, const char *name, int64_t size, int *fd)
@@ -233,7 +224,7 @@ int rootfs_file_begin(rootfs_t *r, const char *name, int64_t size, int *fd)
         return -1;
     if (make_way(r, &p, false) == 0)
         *fd = openat(p.dir, p.base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    return close_with(p.dir, *fd >= 0 ? 0 : broken(r, name, "can't be made"));
+    return sys_close_with(p.dir, *fd >= 0 ? 0 : broken(r, name, "can't be made"));
 }
 
 int rootfs_file_write(rootfs_t *r, const char *name, int fd, const void *data, size_t len,
@@ -283,7 +274,7 @@ int rootfs_symlink(rootfs_t *r, const char *name, const char *target, time_t mti
         rc = symlinkat(target, p.dir, p.base);
     if (rc == 0)
         rc = utimensat(p.dir, p.base, times, AT_SYMLINK_NOFOLLOW);
-    return close_with(p.dir, rc == 0 ? 0 : broken(r, name, "can't be made"));
+    return sys_close_with(p.dir, rc == 0 ? 0 : broken(r, name, "can't be made"));
 }
 
 static int link_places(rootfs_t *r, const char *name, const place_t *to, const place_t *from)
@@ -309,10 +300,10 @@ int rootfs_hardlink(rootfs_t *r, const char *name, const char *target)
     if (count(r, name, 0) != 0 || find_inside(r, name, true, &to) != 0)
         return -1;
     if (find_inside(r, target, false, &from) != 0)
-        return close_with(to.dir, -1);
+        return sys_close_with(to.dir, -1);
     rc = link_places(r, name, &to, &from);
     close(from.dir);
-    return close_with(to.dir, rc);
+    return sys_close_with(to.dir, rc);
 }
 
 int rootfs_leave_out(rootfs_t *r, const char *name)
@@ -347,7 +338,7 @@ int rootfs_remove(rootfs_t *r, const char *name)
     if (p.dir < 0)
         return rootfs_fail(r, name, "would remove the root");
     rc = make_way(r, &p, false);
-    return close_with(p.dir, rc == 0 ? 0 : broken(r, name, "can't be removed"));
+    return sys_close_with(p.dir, rc == 0 ? 0 : broken(r, name, "can't be removed"));
 }
 
 static int empty_folder(rootfs_t *r, int fd)
@@ -357,7 +348,7 @@ static int empty_folder(rootfs_t *r, int fd)
     int rc = 0, n = 0;
 
     if (dir == NULL)
-        return close_with(fd, -1);
+        return sys_close_with(fd, -1);
     while (rc == 0 && n++ < CHILDREN_MAX && (e = readdir(dir)) != NULL) {
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             rc = discard(r, fd, e->d_name);
@@ -382,9 +373,9 @@ int rootfs_empty(rootfs_t *r, const char *name)
         /* a link or file in its place is another layer's business: that folder is no more */
         rc = fstatat(p.dir, p.base, &st, AT_SYMLINK_NOFOLLOW);
         if (rc != 0 || !S_ISDIR(st.st_mode))
-            return close_with(p.dir, 0);
+            return sys_close_with(p.dir, 0);
         fd = openat(p.dir, p.base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        close_with(p.dir, 0);
+        sys_close_with(p.dir, 0);
     }
     if (fd < 0 || empty_folder(r, fd) != 0)
         return broken(r, name, "can't be emptied");

@@ -162,6 +162,15 @@ int sys_landlock_restrict(int ruleset)
     return (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
 }
 
+int sys_close_with(int fd, int rc)
+{
+    int err = errno;
+
+    close(fd);
+    errno = err;
+    return rc;
+}
+
 int sys_write_text(int dirfd, const char *path, const char *text)
 {
     size_t len = strlen(text);

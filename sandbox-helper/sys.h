@@ -143,6 +143,8 @@ int sys_landlock_restrict(int ruleset);
 
 /* ---- conveniences on top of ordinary calls ---- */
 
+/* Closes fd, keeps errno, returns rc: for the ends of functions. */
+int sys_close_with(int fd, int rc);
 /* Opens path (below dirfd) for writing and writes text in one write(2); 0 or -1. */
 int sys_write_text(int dirfd, const char *path, const char *text);
 /* All of the bytes, or -1. */
