@@ -20,18 +20,6 @@ def helper():
     h.stop()
 
 
-@pytest.fixture
-def make_helper():
-    started = []
-
-    def make(**config):
-        started.append(Helper(**config).start())
-        return started[-1]
-    yield make
-    for h in started:
-        h.stop()
-
-
 # ---- runs ----
 
 def test_a_run_answers_with_result_log_and_exit_code(helper):
