@@ -31,6 +31,7 @@ class Client(threading.Thread):
     def __init__(self, gw, use):
         super().__init__(daemon=True)
         self.gw, self.use, self.over, self.known, self.refused = gw, use, threading.Event(), {}, collections.Counter()
+        self.wrong = None
         self.start()
 
     def run(self):
@@ -45,6 +46,9 @@ class Client(threading.Thread):
             except requests.RequestException:
                 self.refused["broken"] += 1
                 self.over.wait(0.1)
+            except Exception as error:  # an answer that is none: end() says so
+                self.wrong = error
+                return
             self.over.wait(0.01)
 
     def call(self, method, path, **kwargs):
@@ -86,6 +90,8 @@ class Client(threading.Thread):
         self.over.set()
         self.join(90)
         assert not self.is_alive(), f"{self.use}: never answered"
+        if self.wrong is not None:
+            raise AssertionError(f"{self.use}: {self.wrong}") from self.wrong
 
 
 def candidates(gw, kind):
