@@ -191,6 +191,7 @@ def test_a_store_that_can_only_be_read(make_gateway):
     gw.push(ECHO)
     done = gw.run("echo", stdin="a")["execution_id"]
     kept = gw.post("/v1/files?name=x", data=b"content", headers={"Content-Type": "text/plain"}).json()["id"]
+    operator = gw.new_key("ops", "admin", "--service")
     stop_nginx(gw)
     store = gw.state / "store"
     subprocess.run(["mount", "--bind", store, store], check=True)
@@ -201,10 +202,22 @@ def test_a_store_that_can_only_be_read(make_gateway):
         assert gw.get("/v1/skills/echo/latest").status_code == 200
         assert gw.get(f"/v1/files/{kept}/download").content == b"content"
         assert gw.get("/ready").status_code == 200
-        for answer in (gw.upload(skill("other", "1")), gw.execute("echo"), gw.delete(f"/v1/executions/{done}"),
-                       gw.delete("/v1/skills/echo")):
+        text = {"Content-Type": "text/plain"}
+        changes = [gw.upload(skill("other", "1")), gw.execute("echo"), gw.delete(f"/v1/executions/{done}"),
+                   gw.delete("/v1/skills/echo"), gw.delete("/v1/skills/echo/1.0.0"),
+                   gw.put("/v1/skills/echo/active", json={"version": "1.0.0"}),
+                   gw.execute("echo", headers={"Idempotency-Key": "k"}),
+                   gw.post("/v1/files?name=y", data=b"y", headers=text), gw.put(f"/v1/files/{kept}", data=b"y", headers=text),
+                   gw.delete(f"/v1/files/{kept}"),
+                   gw.post("/v1/admin/keys", key=operator, json={"name": "k", "role": "reader"}),
+                   gw.post("/v1/admin/tenants", key=operator, json={"id": "t"}),
+                   gw.put("/v1/admin/tenants/ops", key=operator, json={"limits": {}})]
+        for answer in changes:
             body = check.error(answer, 503, "overloaded")
             assert "read-only" in body["message"], body
+        # The helper has this one, and gets rid of its result when the store takes writes again.
+        waits = gw.execute("echo", stdin="waited", **{"async": True})
+        assert waits.status_code in (202, 503), waits.text
         stop_nginx(gw)
     finally:
         if gw.nginx.poll() is None:
@@ -213,6 +226,10 @@ def test_a_store_that_can_only_be_read(make_gateway):
     gw.start_nginx()
     gw.push(skill("other", "1"))
     assert gw.run("echo", stdin="b")["status"] == "success"
+    assert gw.get(f"/v1/files/{kept}/download").content == b"content"
+    if waits.status_code == 202:
+        assert gw.until(waits.json()["execution_id"])["logs"].strip() == "waited"
+    watch.wait_for(lambda: not list((gw.state / "helper" / "spool").iterdir()), 20 * settings.SLOW, "the spool keeps it")
 
 
 @pytest.mark.any_user

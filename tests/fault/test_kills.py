@@ -223,6 +223,24 @@ def test_kill_of_the_script_from_outside_is_an_ordinary_result(gw):
     assert body["logs"] == "started\n"
 
 
+def test_kill_of_the_init_of_a_run_is_a_failed_run(gw, slow):
+    """Pid 1 of the sandbox: the kernel ends the script with it."""
+    client = start_sleep(gw)
+    script, = sleepers(gw)
+    init = watch.stat_fields(script)[2]
+    assert watch.stat_fields(init)[2] != gw.helper.pid, "control: it is no program of the helper's"
+    kept = gw.submit("sleep")
+    watch.wait_for(lambda: len(sleepers(gw)) == 2, 15 * slow, "the other does not run")
+    os.kill(init, signal.SIGKILL)
+    body = client.result().json()
+    assert body["status"] == "failed" and body["error"] == "killed by signal SIGKILL" and body["logs"] == "started\n"
+    assert gw.execution(body["execution_id"])["status"] == "failed"
+    assert not watch.alive(script) and len(sleepers(gw)) == 1, "another's run goes on"
+    works_again(gw)
+    assert gw.delete(f"/v1/executions/{kept}").status_code == 202
+    assert gw.until(kept)["status"] == "cancelled"
+
+
 def test_kill_of_everything_then_a_start_sweeps_what_was_left(gw, slow):
     gw.allow_log(r"worker process \d+ exited on signal 9")
     client = start_sleep(gw)

@@ -26,7 +26,7 @@ def garbage(request, connection):
 
 
 def slow(request, connection):
-    """The right answer, were there the time for it."""
+    """The right answer, were there the time for it: whatever the timeout, a record takes longer."""
     answer = reply(b'{"unknown":[]}') if request.op == "known" else result(output=1, log=b"a line of the log\n")
     for byte in answer:
         connection.sendall(bytes([byte]))
@@ -161,8 +161,8 @@ def well(request, connection):
         if request.op == "status" else result(output="of the one that was sick")
 
 
-# An absent one: tests/api/test_upstream.py; a slow one is given up as one that hangs.
-@pytest.mark.parametrize("answer", [hang, garbage])
+# An absent one: tests/api/test_upstream.py.
+@pytest.mark.parametrize("answer", [hang, garbage, slow])
 def test_the_other_helpers_runs_go_on_and_the_one_that_is_well_again_gets_its_share(make_gateway, answer):
     upstream = ("upstream helpers { server unix:{state}/sock/sick.sock fail_timeout=1s;"
                 " server unix:{state}/sock/helper.sock; }")
