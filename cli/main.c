@@ -56,10 +56,18 @@ const sb_command_t *const sb_commands[] = {
     NULL,
 };
 
+/* A group may be said in the plural ("keys rotate"): the length of what counts of the word. */
+static size_t group_length(const char *word)
+{
+    size_t len = strlen(word);
+
+    return len > 1 && word[len - 1] == 's' ? len - 1 : len;
+}
+
 /* The overview; of one group ("skill") when it is not NULL. */
 static void print_overview(FILE *out, const char *group)
 {
-    size_t len = group != NULL ? strlen(group) : 0;
+    size_t len = group != NULL ? group_length(group) : 0;
 
     fprintf(out, "Usage: skillbox <command> [options]\n\n");
     for (const sb_command_t *const *c = sb_commands; *c != NULL; c++) {
@@ -76,7 +84,7 @@ static void print_overview(FILE *out, const char *group)
 
 static bool is_group(const char *word)
 {
-    size_t len = strlen(word);
+    size_t len = group_length(word);
 
     for (const sb_command_t *const *c = sb_commands; *c != NULL; c++) {
         if (strncmp((*c)->name, word, len) == 0 && (*c)->name[len] == ' ') {
@@ -92,7 +100,8 @@ const sb_command_t *sb_command_find(int argc, char *const *argv, int *used)
         const char *space = strchr((*c)->name, ' ');
         size_t first = space != NULL ? (size_t)(space - (*c)->name) : strlen((*c)->name);
 
-        if (argc < 1 || strlen(argv[0]) != first || memcmp(argv[0], (*c)->name, first) != 0) {
+        if (argc < 1 || strncmp(argv[0], (*c)->name, first) != 0 ||
+            (space != NULL ? group_length(argv[0]) : strlen(argv[0])) != first) {
             continue;
         }
         *used = space != NULL ? 2 : 1;

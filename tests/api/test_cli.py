@@ -104,9 +104,24 @@ def fake():
 
 # ---- the words on the command line ----
 
-COMMANDS = ["up", "down", "status", "key create", "key list", "key rotate", "key revoke",
-            "tenant create", "tenant list", "tenant limit", "tenant delete", "backup", "restore", "gc", "doctor", "skill push", "skill list", "skill show",
-            "skill delete", "skill lint", "skill package", "run", "exec show", "exec logs", "health"]
+# All that the overview lists; some of it under the names that users of others' tools expect.
+COMMANDS = [name for name in re.findall(r"^  ([a-z]+(?: [a-z]+)?) +\S", cli("--help").stdout, re.M) if name != "version"]
+PROMISED = {"exec list", "exec cancel", "exec logs", "skill versions", "skill activate", "skill validate", "file put",
+            "file get", "tenant create", "doctor", "backup", "restore", "gc", "key rotate", "completion"}
+
+
+def test_the_commands_that_were_promised_are_there():
+    assert PROMISED <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("said, meant", [("keys rotate", "key rotate"), ("skills list", "skill list"),
+                                         ("execs logs", "exec logs"), ("files get", "file get")])
+def test_a_group_may_be_said_in_the_plural(said, meant):
+    assert cli(*said.split(), "--help").stdout == cli(*meant.split(), "--help").stdout != ""
+    group = said.split()[0]
+    assert cli(group, "--help").stdout == cli(group[:-1], "--help").stdout != ""
+    fails(cli(group, "frobnicate"), 2, f"unknown command '{group} frobnicate'")
+    fails(cli("gcs"), 2, "unknown command 'gcs'")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
