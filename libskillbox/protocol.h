@@ -136,6 +136,7 @@
 #define SB_H_FINISHED    "X-Skillbox-Finished" /* Unix ms */
 #define SB_H_LOG_LENGTH  "X-Skillbox-Log-Length"
 #define SB_H_INPUT_FILES "X-Skillbox-Input-Files" /* as SB_P_INPUT_FILES; absent: none */
+#define SB_H_DIGEST      "X-Skillbox-Digest"      /* as SB_P_DIGEST; absent: not known any more */
 
 #define SB_COMPLETION_PATH "/completions/" /* behind the location's name; the id follows */
 

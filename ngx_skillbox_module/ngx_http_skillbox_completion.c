@@ -30,6 +30,7 @@ typedef struct {
     char                          skill[SB_NAME_MAX + 1];
     char                          version[SB_VERSION_MAX + 1];
     char                          status[16];
+    char                          digest[SB_SHA256_HEX + 1];    /* or "" */
     char                          inputs[NGX_HTTP_SKILLBOX_INPUTS_LEN];
     int64_t                       created_ms;
     int64_t                       finished_ms;
@@ -306,6 +307,8 @@ ngx_http_skillbox_completion_read(ngx_http_request_t *r,
                                         ngx_strlen(c->skill));
     ctx->version = ngx_http_skillbox_copy(r->pool, c->version,
                                           ngx_strlen(c->version));
+    ctx->digest = ngx_http_skillbox_copy(r->pool, c->digest,
+                                         ngx_strlen(c->digest));
     ctx->status = ngx_http_skillbox_copy(r->pool, c->status,
                                          ngx_strlen(c->status));
 
@@ -372,6 +375,16 @@ ngx_http_skillbox_completion_facts(ngx_http_request_t *r,
         return ngx_http_skillbox_error(r, NGX_HTTP_BAD_REQUEST,
                                        "\"%s\" is not valid.",
                                        SB_H_INPUT_FILES);
+    }
+
+    /* for the audit log alone; what is none is left out */
+
+    if (ngx_http_skillbox_completion_text(r, SB_H_DIGEST, c->digest,
+                                          sizeof(c->digest))
+        != NGX_OK
+        || strspn(c->digest, "0123456789abcdef") != SB_SHA256_HEX)
+    {
+        c->digest[0] = '\0';
     }
 
     c->running = (ngx_strcmp(c->status, "running") == 0);

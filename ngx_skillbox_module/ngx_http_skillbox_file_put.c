@@ -532,6 +532,8 @@ ngx_http_skillbox_file_stored(ngx_http_request_t *r,
         rc = ngx_http_skillbox_error_sb(r, &op->err, "storing a file");
 
     } else {
+        ctx->object = ngx_http_skillbox_copy(r->pool, file->put.id,
+                                             SB_UUID_LEN);
         rc = ngx_http_skillbox_send_json(r, r->method == NGX_HTTP_PUT
                                             ? NGX_HTTP_OK : NGX_HTTP_CREATED,
                                          &file->json);

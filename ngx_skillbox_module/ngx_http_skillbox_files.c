@@ -317,6 +317,8 @@ ngx_http_skillbox_file_delete(ngx_http_request_t *r,
     ngx_memcpy(d->tenant, ctx->key.tenant, sizeof(d->tenant));
     sb_uuid_format(uuid, d->id);
 
+    ctx->object = ngx_http_skillbox_copy(r->pool, d->id, SB_UUID_LEN);
+
     if (ngx_http_skillbox_store_post(&d->op, r, ctx) != NGX_OK) {
         free(d);
         return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,

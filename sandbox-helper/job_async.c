@@ -166,6 +166,8 @@ static void identity_facts(const request_t *r, const char *status, sb_buf_t *b)
     fact_int(b, SB_H_CREATED, r->created_ms);
     if (r->input_files[0] != '\0')
         fact(b, SB_H_INPUT_FILES, r->input_files);
+    if (r->digest[0] != '\0')
+        fact(b, SB_H_DIGEST, r->digest);
 }
 
 static void end_facts(const request_t *r, const char *status, uint64_t log_len, sb_buf_t *b)

@@ -6,9 +6,13 @@ import signal
 import pytest
 
 from harness import check, watch
-from harness.packages import skill
+from harness.openapi import OpenApi
+from harness.packages import as_zip, skill
 
 pytestmark = pytest.mark.any_user
+
+
+METHODS_THAT_CHANGE = ("POST", "PUT", "PATCH", "DELETE")
 
 
 @pytest.fixture
@@ -97,3 +101,55 @@ def test_an_asynchronous_run_is_noted_when_asked_for_and_when_it_ended(gw):
     assert call["endpoint"] == "/v1/executions" and call["key_name"] == "test"
     assert end["execution"] == call["execution"] and end["result"] == "success"
     assert end["tenant"] == "acme" and "key" not in end and end["skill"] == "later"
+    assert end["digest"] == call["digest"] == upload["digest"] and len(end["digest"]) == 64
+    assert end["version"] == call["version"] == "1.0.0"
+
+
+API = OpenApi()
+CHANGES = {operation["operationId"]: key for key, operation in API.operations.items() if key[0] in METHODS_THAT_CHANGE}
+
+
+def test_every_call_that_changes_something_leaves_one_line_and_no_other_does(gw):
+    """Each operation of docs/openapi.yaml, done, and refused to who has no key."""
+    operator, mine = gw.new_key("ops", "admin", "--service"), {"X-Tenant-ID": "ops"}
+    zip_of = {"data": as_zip(skill("there", "print(1)")), "headers": {**mine, "Content-Type": "application/zip"}}
+    text = {"headers": {**mine, "Content-Type": "text/plain"}}
+    done, ids = {}, {}
+
+    def do(name, path="", **request):
+        method, template = CHANGES[name]
+        path = path or template
+        request.setdefault("headers", mine)
+        answer = gw.request(method, path, key=operator, **request)
+        assert answer.status_code in (200, 201, 202, 204), (name, answer.text)
+        check.error(gw.request(method, path, key=None, **request), 401)
+        got = lines(gw, 2 * len(done) + 2)[2 * len(done):]
+        assert [(g["method"], g["status"]) for g in got] == [(method, answer.status_code), (method, 401)], (name, got)
+        assert got[0]["tenant"] == "ops" and got[0]["role"] == "admin" and "key" not in got[1]
+        done[name] = got[0]
+        return answer.json() if answer.content else None
+
+    do("uploadSkill", **zip_of)
+    do("validateSkill", **zip_of)
+    do("makeSkill", json={"name": "made", "description": "d", "code": "print(1)"})
+    do("activateVersion", "/v1/skills/there/active", json={"version": "1.0.0"})
+    ids["run"] = do("runSkill", json={"skill": "there"})["execution_id"]
+    ids["file"] = do("keepFile", "/v1/files?name=x", data=b"x", **text)["id"]
+    ids["second"] = do("keepFileVersion", f"/v1/files/{ids['file']}", data=b"y", **text)["id"]
+    do("deleteFile", f"/v1/files/{ids['second']}")
+    key = do("createKey", json={"name": "k", "role": "reader"})
+    new = do("rotateKey", f"/v1/admin/keys/{key['id']}/rotate", json={"grace_seconds": 0})
+    do("revokeKey", f"/v1/admin/keys/{new['id']}")
+    do("createTenant", json={"id": "t"})
+    do("changeTenant", "/v1/admin/tenants/t", json={"limits": {}})
+    do("patchTenant", "/v1/admin/tenants/t", json={"limits": {}})
+    do("deleteTenant", "/v1/admin/tenants/t")
+    do("deleteExecution", f"/v1/executions/{ids['run']}")
+    do("deleteVersion", "/v1/skills/there/1.0.0")
+    do("deleteSkill", "/v1/skills/made")
+    assert set(done) == set(CHANGES), "each of the file"
+    assert done["runSkill"]["digest"] == done["uploadSkill"]["digest"] and done["runSkill"]["result"] == "success"
+    assert done["deleteExecution"]["execution"] == ids["run"] and done["deleteFile"]["object"] == ids["second"]
+    for path in ("/v1/skills", "/v1/executions", "/v1/files", "/v1/admin/keys", "/v1/admin/tenants"):
+        assert gw.get(path, key=operator).status_code == 200
+    assert len(lines(gw)) == 2 * len(done), "reads leave none"
