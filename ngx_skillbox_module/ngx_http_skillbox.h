@@ -102,6 +102,8 @@ typedef struct {
     time_t                        sign_ttl;
     ngx_http_complex_value_t     *public_url;
     ngx_http_complex_value_t     *scan;        /* NULL: warn */
+    ngx_msec_t                    heartbeat;   /* of an event stream */
+    ngx_msec_t                    queue_timeout;
 
     ngx_http_upstream_conf_t      upstream;
     ngx_http_upstream_conf_t      probe;       /* the same, short of time */
@@ -204,7 +206,7 @@ struct ngx_http_skillbox_ctx_s {
                                      ngx_http_skillbox_ready_t *ready);
 
     /* for the audit log */
-    ngx_str_t                     object;      /* what a call of admin's is about */
+    ngx_str_t                     object;      /* a key, tenant or file */
     ngx_str_t                     digest;      /* of the package */
 
     int64_t                       limit[SB_LIMIT_COUNT]; /* once read */
@@ -244,6 +246,8 @@ struct ngx_http_skillbox_call_s {
     ngx_chain_t                  *body;        /* STDIN records */
     ngx_chain_t                 **body_last;   /* when there are any */
     ngx_uint_t                    safe;        /* may be sent twice */
+    ngx_msec_t                    limit;       /* for the answer; 0: none */
+    ngx_msec_t                    deadline;    /* the same, of this try */
     ngx_uint_t                    body_queued; /* unsigned  body_queued:1; */
 
     /* what came back */

@@ -49,6 +49,7 @@ ngx_http_skillbox_call_create(ngx_http_request_t *r,
 
     call->request = r;
     call->conf = &slcf->upstream;
+    call->limit = slcf->queue_timeout;
 
     sb_buf_init(&call->params, SB_PARAMS_MAX);
     sb_buf_init(&call->out, SB_RESULT_MAX + SB_CGI_HEADER_MAX);

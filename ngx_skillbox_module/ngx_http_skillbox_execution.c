@@ -603,6 +603,9 @@ ngx_http_skillbox_hand_over(ngx_http_request_t *r,
 
     } else if (ngx_http_skillbox_record_begin(r, ctx, run) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+
+    } else if (call->limit) {
+        call->limit += run->timeout_ms;
     }
 
     if (ngx_http_skillbox_call_start(call, ngx_http_skillbox_run_done)

@@ -23,7 +23,6 @@
 #define NGX_HTTP_SKILLBOX_FOLLOW_TICK   1000    /* ms */
 #define NGX_HTTP_SKILLBOX_FOLLOW_AGAIN  100     /* ms, doubled up to */
 #define NGX_HTTP_SKILLBOX_FOLLOW_LATER  8000
-#define NGX_HTTP_SKILLBOX_HEARTBEAT     15000
 #define NGX_HTTP_SKILLBOX_FOLLOW_BUF    8192
 #define NGX_HTTP_SKILLBOX_LINE_MAX      8192    /* is sent without its end */
 
@@ -427,9 +426,11 @@ ngx_http_skillbox_follow_look(ngx_http_skillbox_follow_t *f)
 {
     ngx_int_t            rc;
     sb_execution_t       e;
-    ngx_http_request_t  *r;
+    ngx_http_request_t            *r;
+    ngx_http_skillbox_loc_conf_t  *slcf;
 
     r = f->request;
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_skillbox_module);
 
     if (f->call == NULL) {
         rc = ngx_http_skillbox_execution_find(r, f->ctx, &e);
@@ -454,9 +455,7 @@ ngx_http_skillbox_follow_look(ngx_http_skillbox_follow_t *f)
         }
     }
 
-    if (f->events
-        && ngx_current_msec - f->sent >= NGX_HTTP_SKILLBOX_HEARTBEAT)
-    {
+    if (f->events && ngx_current_msec - f->sent >= slcf->heartbeat) {
         ngx_http_skillbox_follow_send(f, ": still here\n\n",
                                       sizeof(": still here\n\n") - 1, 0);
     }
@@ -488,6 +487,7 @@ ngx_http_skillbox_follow_attach(ngx_http_skillbox_follow_t *f)
     }
 
     call->conf = &slcf->attach;
+    call->limit = 0;                /* it lasts as long as the run */
     call->piece = ngx_http_skillbox_follow_piece;
     call->data = f;
 

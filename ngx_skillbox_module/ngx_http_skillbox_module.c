@@ -200,6 +200,20 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       offsetof(ngx_http_skillbox_loc_conf_t, scan),
       NULL },
 
+    { ngx_string("skillbox_heartbeat"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, heartbeat),
+      NULL },
+
+    { ngx_string("skillbox_queue_timeout"),
+      NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_loc_conf_t, queue_timeout),
+      NULL },
+
     { ngx_string("skillbox_connect_timeout"),
       NGX_HTTP_SKILLBOX_ANY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -505,6 +519,8 @@ ngx_http_skillbox_create_loc_conf(ngx_conf_t *cf)
     conf->sign_keys = NGX_CONF_UNSET_PTR;
     conf->cors = NGX_CONF_UNSET_PTR;
     conf->sign_ttl = NGX_CONF_UNSET;
+    conf->heartbeat = NGX_CONF_UNSET_MSEC;
+    conf->queue_timeout = NGX_CONF_UNSET_MSEC;
 
     conf->upstream.next_upstream_tries = NGX_CONF_UNSET_UINT;
     conf->upstream.next_upstream_timeout = NGX_CONF_UNSET_MSEC;
@@ -542,6 +558,9 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->sign_keys, prev->sign_keys, NULL);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NULL);
     ngx_conf_merge_sec_value(conf->sign_ttl, prev->sign_ttl, 3600);
+    ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
+    ngx_conf_merge_msec_value(conf->queue_timeout, prev->queue_timeout,
+                              3600000);
 
     if (conf->public_url == NULL) {
         conf->public_url = prev->public_url;

@@ -230,6 +230,7 @@ ngx_http_skillbox_create_request(ngx_http_request_t *sr)
     ngx_http_skillbox_call_t  *call;
 
     call = ngx_http_get_module_ctx(sr, ngx_http_skillbox_module);
+    call->deadline = ngx_current_msec + call->limit;
 
     sr->upstream->request_bufs = call->records;
 
@@ -270,6 +271,7 @@ ngx_http_skillbox_reinit_request(ngx_http_request_t *sr)
     }
 
     call->body_queued = 0;
+    call->deadline = ngx_current_msec + call->limit;
 
     ngx_memzero(&call->reader, sizeof(sb_fcgi_reader_t));
     sb_buf_clear(&call->out);
@@ -344,6 +346,7 @@ ngx_http_skillbox_process_header(ngx_http_request_t *sr)
     ngx_connection_t          *c;
     ngx_http_upstream_t       *u;
     const unsigned char       *p;
+    ngx_msec_int_t             left;
     ngx_http_skillbox_call_t  *call;
 
     u = sr->upstream;
@@ -376,11 +379,19 @@ ngx_http_skillbox_process_header(ngx_http_request_t *sr)
     /*
      * All was taken.  skillbox_read_timeout is between two whole records, so
      * that a helper which sends a byte now and then does not keep its client
-     * for ever.
+     * for ever; skillbox_queue_timeout and the run's own are the end of one
+     * that sends records without one.
      */
 
     if (u->request_body_sent && (whole || !c->read->timer_set)) {
-        ngx_add_timer(c->read, u->conf->read_timeout);
+        left = call->deadline - ngx_current_msec;
+
+        if (call->limit == 0 || left > (ngx_msec_int_t) u->conf->read_timeout)
+        {
+            left = u->conf->read_timeout;
+        }
+
+        ngx_add_timer(c->read, ngx_max(left, 1));
     }
 
     return NGX_AGAIN;

@@ -187,6 +187,20 @@ def test_a_line_without_an_end_is_told_at_the_end(gw):
     assert [e[1]["text"] for e in f.events() if e[0] == "log"] == ["no end of line"]
 
 
+def test_a_silent_stream_has_heartbeats(make_gateway):
+    gw = make_gateway(location="skillbox_heartbeat 1s;")
+    gw.push(skill("sleep", SLEEP))
+    execution = gw.submit("sleep")
+    events = Follower(gw, f"/v1/executions/{execution}/events")
+    logs = Follower(gw, f"/v1/executions/{execution}/logs?follow=1")
+    watch.wait_for(lambda: events.data.count(b"\n\n: still here\n\n") >= 2, 10 * settings.SLOW, "it is silent")
+    assert [e[0] for e in events.events()][-1] == "log", "they are no events"
+    gw.delete(f"/v1/executions/{execution}")
+    events.end()
+    assert events.events()[-1][0] == "done"
+    assert logs.end() == b"started\n", "a log has none"
+
+
 def test_head_and_errors(gw):
     execution = gw.submit("tick")
     for what in ("logs?follow=1", "events"):

@@ -146,6 +146,23 @@ def test_heartbeats_keep_a_long_run_alive(fakes):
     assert gw.run("fake")["status"] == "success"
 
 
+def test_a_helper_that_sends_records_for_ever_is_504_in_the_end(fakes):
+    """The run's own time, a second here, and skillbox_queue_timeout; other calls have the latter alone."""
+    def endless(request, connection):
+        while True:
+            connection.sendall(record(STDERR))
+            time.sleep(0.1)
+    gw, _ = fakes(endless, location="skillbox_read_timeout 5s; skillbox_queue_timeout 1500ms;")
+    pushed(gw)
+    for path in ("/v1/executions", "/v1/skills/fake/latest/files"):
+        begun = time.monotonic()
+        answer = gw.get(path) if "files" in path else gw.execute("fake")
+        check.error(answer, 504, "timeout")
+        least = 1.5 if "files" in path else 2.5
+        assert least - 0.3 < time.monotonic() - begun < least + 4 * settings.SLOW, path
+    assert [e["status"] for e in gw.get("/v1/executions").json()] == ["failed"]
+
+
 def test_an_answer_byte_by_byte_is_understood(fakes):
     def dribble(request, connection):
         for byte in result(output=[1], log=b"l\n"):
