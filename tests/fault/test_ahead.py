@@ -6,7 +6,9 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
 import tempfile
+import time
 
 import pytest
 
@@ -94,19 +96,48 @@ def test_zygotes_killed_under_load_take_only_their_runs_along(make_helper):
     assert good(h.run(PYTHON)) and zygote(h)["ready_runs"] + zygote(h)["forked_runs"] == before + 1
 
 
+def tired(h):
+    """Kills it before it is ready: the pauses between grow from a tenth of a second."""
+    for pid in direct(h, "python3"):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return h.log_lines("a zygote dies again and again: its runs start plain")
+
+
 def test_a_zygote_that_dies_again_and_again_rests_and_its_runs_start_plain(make_helper):
     h = make_helper(concurrency=2).warmed()
-
-    def tired():
-        for pid in direct(h, "python3"):  # before it is ready: the pauses between grow from a tenth of a second
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        return h.log_lines("a zygote dies again and again: its runs start plain")
-    watch.wait_for(tired, 60 * settings.SLOW, "it is started at once for ever", 0.001)
+    watch.wait_for(lambda: tired(h), 60 * settings.SLOW, "it is started at once for ever", 0.001)
     assert zygote(h)["deaths"] >= 5 and zygote(h)["status"] not in ("ok", "starting")
     assert good(h.run(PYTHON)) and watch.wait_for(lambda: starts(h), 5 * settings.SLOW, "no line in the log")[-1] == "plain"
+
+
+@pytest.mark.skipif(settings.SANITIZED, reason="a sanitizer wants to be the first library")
+def test_a_zygote_that_rested_for_ten_minutes_is_tried_again(make_helper):
+    """The minutes pass at once: its clock is shifted (clock_shim.c)."""
+    with tempfile.NamedTemporaryFile(prefix="sbclock-", dir="/tmp") as clock:
+        clock.write(struct.pack("=qq", 0, 0))
+        clock.flush()
+        os.fchmod(clock.fileno(), 0o644)
+        h = make_helper(concurrency=2)
+        h.kill()
+        h.start(env={**os.environ, "SB_CLOCK": clock.name, "LD_PRELOAD": str(settings.BUILD / "tests/faults/clock-shim.so")})
+        h.warmed()
+        watch.wait_for(lambda: tired(h), 60 * settings.SLOW, "it is started at once for ever", 0.001)
+
+        def later(seconds):
+            os.pwrite(clock.fileno(), struct.pack("=q", seconds), 8)
+        deaths = zygote(h)["deaths"]
+        later(590)
+        for _ in range(10):  # the helper looks once a second at least
+            assert zygote(h)["status"] not in ("ok", "starting"), "it was to rest"
+            time.sleep(0.2)
+        later(601)
+        watch.wait_for(lambda: zygote(h)["status"] == "ok", 30 * settings.SLOW, "it is not tried again")
+        h.warmed()
+        assert zygote(h)["deaths"] == deaths and good(h.run(PYTHON))
+        watch.wait_for(lambda: starts(h)[-1:] in (["ready"], ["zygote"]), 5 * settings.SLOW, "its runs start plain")
 
 
 def nodes(h):
