@@ -560,7 +560,7 @@ ngx_http_skillbox_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_sec_value(conf->sign_ttl, prev->sign_ttl, 3600);
     ngx_conf_merge_msec_value(conf->heartbeat, prev->heartbeat, 15000);
     ngx_conf_merge_msec_value(conf->queue_timeout, prev->queue_timeout,
-                              3600000);
+                              5400000);
 
     if (conf->public_url == NULL) {
         conf->public_url = prev->public_url;

@@ -183,6 +183,12 @@ ngx_http_skillbox_store(sb_err_t *err)
         }
 
         *err = sp->err;
+
+        /* "of a newer schema" and the like: nothing the client asked for */
+
+        if (sb_code_status(err->code) < NGX_HTTP_INTERNAL_SERVER_ERROR) {
+            err->code = SB_EINTERNAL;
+        }
     }
 
     return sp->store;

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness import settings, watch
+from harness import check, settings, watch
 from harness.packages import skill
 
 SKILLBOX = settings.BIN / "skillbox"
@@ -233,6 +233,42 @@ def test_the_doctor_looks_at_the_configuration_the_clock_and_the_disk(make_gatew
         finally:
             subprocess.run(["umount", small], check=True)
         assert by_code["DISK-STORE"]["severity"] == "error" and "make room" in by_code["DISK-STORE"]["fix"]
+
+
+def test_a_store_of_a_newer_version_is_refused_by_all_and_untouched(make_gateway, place):
+    gw = make_gateway()
+    gw.push(skill("kept", "print(1)"))
+    done = gw.run("kept")["execution_id"]
+    gw.nginx.send_signal(signal.SIGQUIT)
+    gw.nginx.wait(20)
+    store = gw.state / "store"
+    subprocess.run(["cp", "-a", store, place / "aside"], check=True)
+    subprocess.run([settings.BUILD / "tests/faults/store-probe", "schema", store, "99"], check=True)
+    own(store)
+
+    def content():
+        return {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file() and p.name != "lock.mdb"}
+    before = content()
+    gw.allow_log(r"\[emerg\].*store|\[alert\].*store")
+    gw.start_nginx()
+    body = gw.get("/ready", key=None)
+    assert body.status_code == 503 and body.json()["checks"]["store"] != "ok"
+    for answer in (gw.get("/v1/skills"), gw.execute("kept"), gw.upload(skill("other", "print(2)"))):
+        check.error(answer, 500, "internal_error")
+    _, by_code = doctor(gw, status=1)
+    assert by_code["STORE"]["severity"] == "error" and by_code["STORE"]["fix"] == "use the newer skillbox that wrote it"
+    assert by_code["GATEWAY-STORE"]["severity"] == "error"
+    for words in (["backup", place / "b"], ["gc"], ["key", "list"], ["key", "create"], ["tenant", "create", "x"]):
+        out = cli(*words, "--store", store, status=None)
+        assert out.returncode not in (0, 2) and "schema 99" in out.stderr, (words, out.stderr)
+    assert content() == before
+
+    gw.nginx.send_signal(signal.SIGQUIT)  # the newer one comes back, so to speak
+    gw.nginx.wait(20)
+    watch.remove_tree(store)
+    subprocess.run(["cp", "-a", place / "aside", store], check=True)
+    gw.start_nginx()
+    assert gw.execution(done)["status"] == "success" and gw.run("kept")["logs"] == "1\n"
 
 
 def free_port():
