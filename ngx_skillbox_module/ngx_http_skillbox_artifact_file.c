@@ -225,6 +225,8 @@ ngx_int_t
 ngx_http_skillbox_artifact_take(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_artifact_t *a)
 {
+    int                            n;
+    char                           text[sizeof(((sb_err_t *) 0)->message) + 64];
     sb_err_t                       err;
     sb_store_t                    *store;
     ngx_http_skillbox_call_t      *call;
@@ -247,7 +249,17 @@ ngx_http_skillbox_artifact_take(ngx_http_request_t *r,
         || sb_store_tenant_room(store, (char *) a->tenant.data, a->size, &err)
            != SB_OK)
     {
-        return ngx_http_skillbox_error_sb(r, &err, "taking out an artifact");
+        if (err.code != SB_EQUOTA) {
+            return ngx_http_skillbox_error_sb(r, &err,
+                                              "taking out an artifact");
+        }
+
+        n = snprintf(text, sizeof(text), "%s; the archive at files_url can "
+                     "be had all the same", err.message);
+
+        return ngx_http_skillbox_error_text(r, sb_code_status(err.code),
+                                            sb_code_slug(err.code), text,
+                                            n, NULL);
     }
 
     call = ngx_http_skillbox_call_create(r, ctx, SB_OP_ARTIFACT);

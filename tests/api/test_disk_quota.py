@@ -169,7 +169,7 @@ def test_artifacts_that_are_taken_out_of_an_archive_count_while_they_lie_there(g
         assert gateway.get(path + "a", key=key).content == bytes(1 << 20)
     watch.wait_for(lambda: usage(gateway, operator, "copies")["artifact_bytes"] == packed + (1 << 20), 10 * settings.SLOW,
                    "what was taken out does not count")
-    full(gateway.get(path + "b", key=key), most)
+    assert full(gateway.get(path + "b", key=key), most).endswith("; the archive at files_url can be had all the same")
     second = gateway.get(f"/v1/files?execution_id={execution}", key=key).json()
     full(gateway.get(f"/v1/files/{next(f for f in second if f['name'] == 'b')['id']}/download", key=key), most)
     full(gateway.execute("zeros", key=key, input_files=[f["id"] for f in second if f["name"] == "b"]), most)
