@@ -224,6 +224,16 @@ def test_the_list_goes_on_where_a_page_ended(gw, listed):
     assert len(rest) == 2 and not set(got) & set(rest)
 
 
+def test_a_page_has_50_or_as_many_as_were_asked_for_and_200_at_most(gw):
+    key = gw.new_key("pages")
+    gw.push(skill("nothing", ":", lang="bash"), key=key)
+    ids = [gw.run("nothing", key=key)["execution_id"] for _ in range(203)][::-1]
+    for query, count in (("", 50), ("?limit=120", 120), ("?limit=200", 200), ("?limit=201", 200), ("?limit=99999", 200)):
+        got, after = page(gw, key, query)
+        assert got == ids[:count] and after, query
+    assert page(gw, key, after.removeprefix("/v1/executions")) == (ids[200:], None)
+
+
 def test_the_list_is_filtered_by_skill_and_status(gw, listed):
     key, ids = listed
     failed = [ids[5], ids[2]]
