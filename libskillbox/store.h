@@ -453,15 +453,26 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_
  * is at least 2. */
 void sb_result_without_files(const char *result, size_t len, const char *why, sb_buf_t *out);
 
+/* One that was ended without a result; in a buffer they stand one behind the other. */
+typedef struct {
+    char tenant[SB_TENANT_MAX + 1];
+    char id[SB_UUID_LEN + 1];
+    char skill[SB_NAME_MAX + 1];
+} sb_interrupted_t;
+
+#define SB_INTERRUPTED_MAX 10000 /* in a call; the rest waits for the next */
+
 /* Running executions whose owner is dead (its id may belong to another process by now), or was this
  * process id in an earlier life (created before started_ms), become failed with error
- * "interrupted". At most 10,000 in a call.  swept may be NULL. */
-sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept,
+ * "interrupted". At most SB_INTERRUPTED_MAX in a call.  An sb_interrupted_t of each is added to
+ * ended, which may be NULL; without memory it fails, and they are ended all the same. */
+sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, sb_buf_t *ended,
                                    sb_err_t *err);
 
 /* One that a helper answers for, and that no helper has: it becomes failed with error
- * "interrupted". Any other stays as it is. */
-sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err);
+ * "interrupted", and is added to ended, which may be NULL. Any other stays as it is. */
+sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id,
+                                  sb_buf_t *ended, sb_err_t *err);
 
 typedef struct {
     char tenant[SB_TENANT_MAX + 1];

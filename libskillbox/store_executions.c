@@ -27,8 +27,8 @@
 #define EXEC_PARTS    7
 #define EXEC_PARTS_1  5 /* in schema 1: without list element and skill */
 #define LIVE_PARTS    2
-#define LIVE_KEY_MAX  (SB_TENANT_MAX + 1 + 16)
-#define SWEEP_MAX     10000 /* in one operation; the rest waits for the next */
+#define ID_LEN        16
+#define LIVE_KEY_MAX  (SB_TENANT_MAX + 1 + ID_LEN)
 #define ELEMENT_MAX   (64 * SB_KIB)
 #define WHY_ROOM      2048 /* of a warning, as JSON */
 #define JSON_MAX      (SB_RESULT_MAX + 4096)
@@ -506,7 +506,7 @@ static sb_code_t collect_gone(sb_batch_t *b, MDB_txn *txn, const sweeper_t *who,
 
     if (rc != 0)
         return sb_store_fail(b->st, rc, "listing running executions", err);
-    for (rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST); rc == 0 && count < SWEEP_MAX;
+    for (rc = mdb_cursor_get(cur, &key, &val, MDB_FIRST); rc == 0 && count < SB_INTERRUPTED_MAX;
          rc = mdb_cursor_get(cur, &key, &val, MDB_NEXT)) {
         unsigned char slot[LIVE_KEY_MAX + 1] = {0};
         sb_str_t parts[LIVE_PARTS];
@@ -533,9 +533,23 @@ static sb_code_t collect_gone(sb_batch_t *b, MDB_txn *txn, const sweeper_t *who,
     return sb_buf_ok(gone) ? SB_OK : sb_err_errno(err, ENOMEM, "listing running executions");
 }
 
+/* The key is the tenant, a NUL and the id's bytes. */
+static void note_interrupted(sb_buf_t *ended, const sb_skey_t *key, const sb_exec_value_t *value)
+{
+    sb_interrupted_t one = {0};
+    const size_t tenant = key->len - ID_LEN - 1;
+
+    if (ended == NULL || tenant > SB_TENANT_MAX || value->skill.len > SB_NAME_MAX)
+        return;
+    memcpy(one.tenant, key->data, tenant);
+    sb_uuid_format(key->data + tenant + 1, one.id);
+    memcpy(one.skill, value->skill.data, value->skill.len);
+    sb_buf_add(ended, &one, sizeof(one));
+}
+
 /* {"execution_id":..,"status":"running","error":null,<facts>} -> the same facts, failed. */
 static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, int64_t now,
-                           sb_err_t *err)
+                           sb_buf_t *ended, sb_err_t *err)
 {
     const size_t head = SB_EXECUTION_SPLICE_AT - 1;
     sb_buf_t json = SB_BUF_INIT(JSON_MAX);
@@ -551,6 +565,7 @@ static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, in
     if (!sb_exec_is_live(value.status) || value.json.len < head + start + 1 ||
         memcmp(value.json.data + head, live, start) != 0)
         return sb_store_corrupt("the record of a running execution", err);
+    note_interrupted(ended, key, &value); /* before the value's page is written */
     created = (int64_t)value.created_ms;
     sb_buf_add(&json, value.json.data, head);
     sb_json_key_str(&json, "status", "failed");
@@ -568,14 +583,13 @@ static sb_code_t interrupt(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, in
     return code == SB_OK ? unlist(b, txn, key, err) : code;
 }
 
-sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, int *swept,
+sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_ms, sb_buf_t *ended,
                                    sb_err_t *err)
 {
     sweeper_t who = {self, started_ms};
-    sb_buf_t gone = SB_BUF_INIT(SWEEP_MAX * (LIVE_KEY_MAX + 1));
+    sb_buf_t gone = SB_BUF_INIT(SB_INTERRUPTED_MAX * (LIVE_KEY_MAX + 1));
     int64_t now = sb_time_now_ms();
     MDB_txn *txn = NULL;
-    int count = 0;
     sb_code_t code = sb_batch_op_begin(b, &txn, err);
 
     if (code != SB_OK)
@@ -585,14 +599,10 @@ sb_code_t sb_batch_execution_sweep(sb_batch_t *b, int32_t self, int64_t started_
         sb_skey_t key = {.len = 0};
 
         sb_skey_add(&key, gone.data + at + 1, (unsigned char)gone.data[at]);
-        code = interrupt(b, txn, &key, now, err);
-        count++;
+        code = interrupt(b, txn, &key, now, ended, err);
     }
     sb_buf_free(&gone);
-    code = sb_batch_op_end(b, txn, code, err);
-    if (code == SB_OK && swept != NULL)
-        *swept = count;
-    return code;
+    return sb_batch_op_end(b, txn, code, err);
 }
 
 /* SB_ENOTFOUND, which leaves err alone: it is not live, or a worker's. */
@@ -677,7 +687,8 @@ sb_code_t sb_batch_execution_unended(sb_batch_t *b, int64_t before_ms, sb_live_t
                : sb_store_fail(b->st, rc, "listing running executions", err);
 }
 
-sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id, sb_err_t *err)
+sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char *id,
+                                  sb_buf_t *ended, sb_err_t *err)
 {
     char canonical[SB_UUID_LEN + 1];
     MDB_txn *txn = NULL;
@@ -690,6 +701,6 @@ sb_code_t sb_batch_execution_lost(sb_batch_t *b, const char *tenant, const char 
         return code;
     code = helper_owned(b, txn, &key, err);
     if (code == SB_OK)
-        code = interrupt(b, txn, &key, sb_time_now_ms(), err);
+        code = interrupt(b, txn, &key, sb_time_now_ms(), ended, err);
     return sb_batch_op_end(b, txn, code == SB_ENOTFOUND ? SB_OK : code, err);
 }

@@ -485,6 +485,11 @@ ngx_int_t ngx_http_skillbox_metrics_handler(ngx_http_request_t *r);
 char *ngx_http_skillbox_set_audit_log(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 ngx_int_t ngx_http_skillbox_log_handler(ngx_http_request_t *r);
+/*
+ * Lines of runs that ended without a result or a request, sb_interrupted_t's of
+ * the store; nothing when err says that it was not committed.  Frees the buffer.
+ */
+void ngx_http_skillbox_audit_interrupted(sb_buf_t *ended, const sb_err_t *err);
 
 
 /* ngx_http_skillbox_admin_keys.c, _admin_tenants.c */

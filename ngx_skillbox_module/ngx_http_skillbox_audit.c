@@ -4,7 +4,8 @@
  * or runs a skill, whatever came of it.  It says who, from where, what, on which
  * object and package, and how it ended; never a secret, an input, a file's
  * content or the query of an address.  An asynchronous run has two: one for the
- * client's call, one for its end, which the helper brings.
+ * client's call, one for its end, which the helper brings.  A run that nobody
+ * brings the end of has the line of whoever notices.
  *
  * Written at the log phase, one write() a line to a file opened for appending,
  * as access_log does it without a buffer; reopened on USR1 by nginx itself.
@@ -23,7 +24,7 @@ static void ngx_http_skillbox_audit_who(sb_buf_t *b, ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 static void ngx_http_skillbox_audit_text(sb_buf_t *b, const char *name,
     ngx_str_t *value);
-static void ngx_http_skillbox_audit_write(ngx_http_request_t *r,
+static void ngx_http_skillbox_audit_write(ngx_log_t *log,
     ngx_open_file_t *file, sb_buf_t *line);
 
 
@@ -139,9 +140,48 @@ ngx_http_skillbox_audit(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
 
     sb_buf_str(&b, "}\n");
 
-    ngx_http_skillbox_audit_write(r, file, &b);
+    ngx_http_skillbox_audit_write(r->connection->log, file, &b);
 
     sb_buf_free(&b);
+}
+
+
+void
+ngx_http_skillbox_audit_interrupted(sb_buf_t *ended, const sb_err_t *err)
+{
+    char                            when[SB_TIME_LEN + 1];
+    size_t                          at;
+    sb_buf_t                        b;
+    sb_interrupted_t                run;
+    ngx_http_skillbox_main_conf_t  *smcf;
+
+    smcf = ngx_http_cycle_get_module_main_conf(ngx_cycle,
+                                               ngx_http_skillbox_module);
+
+    sb_buf_init(&b, NGX_HTTP_SKILLBOX_AUDIT_LINE);
+    sb_time_format(sb_time_now_ms(), when);
+
+    for (at = 0;
+         smcf && smcf->audit && err->code == SB_OK && at < ended->len;
+         at += sizeof(sb_interrupted_t))
+    {
+        ngx_memcpy(&run, ended->data + at, sizeof(sb_interrupted_t));
+
+        sb_buf_clear(&b);
+        sb_buf_char(&b, '{');
+        sb_json_key_str(&b, "time", when);
+        sb_json_key_str(&b, "tenant", run.tenant);
+        sb_json_key_str(&b, "skill", run.skill);
+        sb_json_key_str(&b, "execution", run.id);
+        sb_json_key_str(&b, "result", "failed");
+        sb_json_key_str(&b, "error", "interrupted");
+        sb_buf_str(&b, "}\n");
+
+        ngx_http_skillbox_audit_write(ngx_cycle->log, smcf->audit, &b);
+    }
+
+    sb_buf_free(&b);
+    sb_buf_free(ended);
 }
 
 
@@ -182,7 +222,7 @@ ngx_http_skillbox_audit_text(sb_buf_t *b, const char *name, ngx_str_t *value)
 
 
 static void
-ngx_http_skillbox_audit_write(ngx_http_request_t *r, ngx_open_file_t *file,
+ngx_http_skillbox_audit_write(ngx_log_t *log, ngx_open_file_t *file,
     sb_buf_t *line)
 {
     ssize_t        n;
@@ -201,7 +241,7 @@ ngx_http_skillbox_audit_write(ngx_http_request_t *r, ngx_open_file_t *file,
     now = ngx_time();
 
     if (now - told > 59) {
-        ngx_log_error(NGX_LOG_ALERT, r->connection->log,
+        ngx_log_error(NGX_LOG_ALERT, log,
                       n == -1 ? ngx_errno : 0,
                       ngx_write_fd_n " to the audit log \"%V\" failed",
                       &file->name);

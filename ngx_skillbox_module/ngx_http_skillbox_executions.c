@@ -22,6 +22,7 @@ typedef struct {
     char                          tenant[SB_TENANT_MAX + 1];
     char                          id[SB_UUID_LEN + 1];
     uint32_t                      files;
+    sb_buf_t                      ended;        /* of sb_interrupted_t */
 } ngx_http_skillbox_change_t;
 
 
@@ -401,6 +402,7 @@ ngx_http_skillbox_change_create(ngx_http_skillbox_ctx_t *ctx)
     }
 
     c->op.free = ngx_http_skillbox_change_free;
+    sb_buf_init(&c->ended, sizeof(sb_interrupted_t));
     ngx_memcpy(c->tenant, ctx->key.tenant, sizeof(c->tenant));
     ngx_memcpy(c->id, ctx->execution.data, SB_UUID_LEN);
 
@@ -416,7 +418,9 @@ ngx_http_skillbox_lost_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
 {
     ngx_http_skillbox_change_t *c = (ngx_http_skillbox_change_t *) op;
 
-    return sb_batch_execution_lost(batch, c->tenant, c->id, err);
+    sb_buf_clear(&c->ended);
+
+    return sb_batch_execution_lost(batch, c->tenant, c->id, &c->ended, err);
 }
 
 
@@ -440,7 +444,11 @@ ngx_http_skillbox_lost_done(ngx_http_request_t *r,
 static void
 ngx_http_skillbox_change_free(ngx_http_skillbox_op_t *op)
 {
-    free(op);
+    ngx_http_skillbox_change_t *c = (ngx_http_skillbox_change_t *) op;
+
+    ngx_http_skillbox_audit_interrupted(&c->ended, &op->err);
+
+    free(c);
 }
 
 

@@ -51,7 +51,7 @@ typedef struct {
     sb_live_t                     live[NGX_HTTP_SKILLBOX_ROUND_MAX];
     unsigned                      nlive;
     ngx_uint_t                    denied[NGX_HTTP_SKILLBOX_ROUND_MAX];
-    ngx_uint_t                    ended;
+    sb_buf_t                      ended;        /* of sb_interrupted_t */
     ngx_uint_t                    failed;       /* a helper can't be asked */
 } ngx_http_skillbox_reconcile_t;
 
@@ -104,6 +104,9 @@ ngx_http_skillbox_reconcile_init(ngx_cycle_t *cycle,
     if (rc->npeers == 0) {
         return;
     }
+
+    sb_buf_init(&rc->ended, NGX_HTTP_SKILLBOX_ROUND_MAX
+                            * sizeof(sb_interrupted_t));
 
     rc->list.apply = ngx_http_skillbox_reconcile_list;
     rc->list.free = ngx_http_skillbox_reconcile_listed;
@@ -479,14 +482,13 @@ ngx_http_skillbox_reconcile_end(ngx_http_skillbox_op_t *op,
     rc = &ngx_http_skillbox_reconcile;
 
     code = SB_OK;
-    rc->ended = 0;
+    sb_buf_clear(&rc->ended);
 
     for (i = 0; i < rc->nlive && code == SB_OK; i++) {
 
         if (rc->denied[i] >= rc->npeers) {
             code = sb_batch_execution_lost(batch, rc->live[i].tenant,
-                                           rc->live[i].id, err);
-            rc->ended++;
+                                           rc->live[i].id, &rc->ended, err);
         }
     }
 
@@ -503,9 +505,11 @@ ngx_http_skillbox_reconcile_ended(ngx_http_skillbox_op_t *op)
 
     if (op->err.code == SB_OK) {
         ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                      "%ui executions that no helper has are ended as "
-                      "interrupted", rc->ended);
+                      "%uz executions that no helper has are ended as "
+                      "interrupted", rc->ended.len / sizeof(sb_interrupted_t));
     }
+
+    ngx_http_skillbox_audit_interrupted(&rc->ended, &op->err);
 
     ngx_http_skillbox_reconcile_again(rc);
 }

@@ -46,6 +46,12 @@ typedef struct {
 } ngx_http_skillbox_process_t;
 
 
+typedef struct {
+    ngx_http_skillbox_op_t          op;
+    sb_buf_t                        ended;     /* of sb_interrupted_t */
+} ngx_http_skillbox_sweep_t;
+
+
 static void ngx_http_skillbox_store_forget(ngx_http_skillbox_process_t *sp);
 static void ngx_http_skillbox_store_hand_over(void);
 static int64_t ngx_http_skillbox_clock_usec(void);
@@ -487,7 +493,7 @@ ngx_http_skillbox_store_tick(ngx_event_t *ev)
 static void
 ngx_http_skillbox_store_sweep(void)
 {
-    ngx_http_skillbox_op_t       *op;
+    ngx_http_skillbox_sweep_t    *sweep;
     ngx_http_skillbox_process_t  *sp;
 
     sp = &ngx_http_skillbox_process;
@@ -496,16 +502,18 @@ ngx_http_skillbox_store_sweep(void)
         return;
     }
 
-    op = calloc(1, sizeof(ngx_http_skillbox_op_t));
-    if (op == NULL) {
+    sweep = calloc(1, sizeof(ngx_http_skillbox_sweep_t));
+    if (sweep == NULL) {
         return;
     }
 
-    op->apply = ngx_http_skillbox_sweep_apply;
-    op->free = ngx_http_skillbox_sweep_free;
+    sweep->op.apply = ngx_http_skillbox_sweep_apply;
+    sweep->op.free = ngx_http_skillbox_sweep_free;
 
-    if (ngx_http_skillbox_store_post(op, NULL, NULL) != NGX_OK) {
-        free(op);
+    sb_buf_init(&sweep->ended, SB_INTERRUPTED_MAX * sizeof(sb_interrupted_t));
+
+    if (ngx_http_skillbox_store_post(&sweep->op, NULL, NULL) != NGX_OK) {
+        free(sweep);
         return;
     }
 
@@ -517,17 +525,24 @@ static sb_code_t
 ngx_http_skillbox_sweep_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
     sb_err_t *err)
 {
+    ngx_http_skillbox_sweep_t *sweep = (ngx_http_skillbox_sweep_t *) op;
+
+    sb_buf_clear(&sweep->ended);
+
     return sb_batch_execution_sweep(batch, ngx_pid,
                                     ngx_http_skillbox_process.started_ms,
-                                    NULL, err);
+                                    &sweep->ended, err);
 }
 
 
 static void
 ngx_http_skillbox_sweep_free(ngx_http_skillbox_op_t *op)
 {
+    ngx_http_skillbox_sweep_t *sweep = (ngx_http_skillbox_sweep_t *) op;
+
     ngx_http_skillbox_process.sweeping = 0;
-    free(op);
+    ngx_http_skillbox_audit_interrupted(&sweep->ended, &op->err);
+    free(sweep);
 }
 
 

@@ -1,11 +1,13 @@
 """The audit log."""
 
 import json
+import os
 import signal
+import threading
 
 import pytest
 
-from harness import check, watch
+from harness import check, settings, watch
 from harness.openapi import OpenApi
 from harness.packages import as_zip, skill
 
@@ -103,6 +105,40 @@ def test_an_asynchronous_run_is_noted_when_asked_for_and_when_it_ended(gw):
     assert end["tenant"] == "acme" and "key" not in end and end["skill"] == "later"
     assert end["digest"] == call["digest"] == upload["digest"] and len(end["digest"]) == 64
     assert end["version"] == call["version"] == "1.0.0"
+
+
+def test_a_run_whose_end_nobody_brings_is_noted_when_that_is_noticed(gw):
+    gw.allow_log(r"exited on signal 9")
+    gw.push(skill("sleep", "sleep 300", lang="bash"))
+
+    def noted(execution):
+        got = [line for line in lines(gw) if line.get("execution") == execution and line.get("error") == "interrupted"]
+        assert len(got) < 2
+        return got
+    # A worker is killed, with the run that it had.
+    client = threading.Thread(target=lambda: gw.raw(
+        f"POST /v1/executions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gw.key}\r\nContent-Length: 17\r\n\r\n"
+        '{"skill":"sleep"}'.encode(), timeout=60))
+    gw.key
+    client.start()
+    mine = watch.wait_for(lambda: gw.get("/v1/executions?status=running").json(), 15 * settings.SLOW, "it does not run")
+    for pid in gw.workers():
+        os.kill(pid, signal.SIGKILL)
+    client.join(30)
+    gw.session.close()
+    line, = watch.wait_for(lambda: noted(mine[0]["execution_id"]), 20 * settings.SLOW, "no line of the worker's run")
+    assert (line["tenant"], line["skill"], line["result"]) == ("default", "sleep", "failed") and check.TIME.fullmatch(line["time"])
+    # A helper loses its disk.
+    later = gw.submit("sleep")
+    gw.until(later, "running")
+    gw.helper.kill()
+    gw.helper.wait(10)
+    for left in (gw.state / "helper" / "spool").iterdir():
+        left.unlink()
+    gw.start_helper()
+    assert gw.delete(f"/v1/executions/{later}").status_code in (200, 202)
+    assert gw.until(later)["error"] == "interrupted"
+    watch.wait_for(lambda: noted(later), 20 * settings.SLOW, "no line of the helper's run")
 
 
 API = OpenApi()

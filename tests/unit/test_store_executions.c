@@ -23,13 +23,23 @@ static sb_execution_t get(fixture_t *f, const char *tenant, const char *id)
 
 static int sweep(fixture_t *f, int64_t started_ms)
 {
-    int swept = -1;
+    sb_buf_t ended = SB_BUF_INIT(SB_INTERRUPTED_MAX * sizeof(sb_interrupted_t));
     sb_batch_t *b;
     sb_err_t err;
 
     assert_ok(sb_batch_begin(f->st, &b, &err), &err);
-    assert_ok(sb_batch_execution_sweep(b, getpid(), started_ms, &swept, &err), &err);
+    assert_ok(sb_batch_execution_sweep(b, getpid(), started_ms, &ended, &err), &err);
     assert_ok(sb_batch_commit(b, &err), &err);
+    for (size_t at = 0; at < ended.len; at += sizeof(sb_interrupted_t)) {
+        sb_interrupted_t one;
+
+        memcpy(&one, ended.data + at, sizeof(one));
+        assert_string_equal(one.tenant, "acme");
+        assert_true(strlen(one.skill) > 0);
+        assert_int_equal(strlen(one.id), SB_UUID_LEN);
+    }
+    int swept = (int)(ended.len / sizeof(sb_interrupted_t));
+    sb_buf_free(&ended);
     return swept;
 }
 

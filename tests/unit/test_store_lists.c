@@ -177,11 +177,11 @@ static void reports_of_a_helper_may_overtake_each_other(void **state)
 static void what_a_helper_answers_for_is_not_swept(void **state)
 {
     fixture_t *f = *state;
-    int swept = -1;
+    sb_buf_t ended = SB_BUF_INIT(sizeof(sb_interrupted_t));
 
     begin(f, "acme", 1, "three", true);
-    BATCH(f, SB_OK, sb_batch_execution_sweep(b, getpid(), NOW + 100000, &swept, &err));
-    assert_int_equal(swept, 0);
+    BATCH(f, SB_OK, sb_batch_execution_sweep(b, getpid(), NOW + 100000, &ended, &err));
+    assert_int_equal(ended.len, 0);
     assert_string_equal(status_of(f, 1), "queued");
 }
 
