@@ -232,7 +232,9 @@ sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err)
 {
     const char *step = "";
 
-    *leaf = (cgroup_leaf_t){.peak_fd = -1};
+    *leaf = (cgroup_leaf_t){.name = ""};
+    for (size_t i = 0; i < CG_FILES; i++)
+        leaf->file[i] = -1;
     if (cg->version == 0)
         return SB_OK;
     int rc = make(cg, leaf, &step);
@@ -244,37 +246,76 @@ sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err)
 
 /* ---- what it knows ---- */
 
-/* A file's text; "" when it is not there. */
-static void get(int base, const char *leaf, const char *file, char *text, size_t len)
+/* v1 has a hierarchy for each controller.  The peak is written, too: to set it back. */
+static const struct {
+    const char *v1, *v2;
+    int controller, flags;
+} files[CG_FILES] = {
+    [CG_FILE_PIDS] = {"pids.current", "pids.current", CG_PIDS, O_RDONLY},
+    [CG_FILE_PIDS_EVENTS] = {"pids.events", "pids.events", CG_PIDS, O_RDONLY},
+    [CG_FILE_MEMORY] = {"memory.usage_in_bytes", "memory.current", CG_MEMORY, O_RDONLY},
+    [CG_FILE_MEMORY_EVENTS] = {"memory.oom_control", "memory.events", CG_MEMORY, O_RDONLY},
+    [CG_FILE_MEMORY_PEAK] = {"memory.max_usage_in_bytes", "memory.peak", CG_MEMORY, O_RDWR},
+    [CG_FILE_CPU_STAT] = {"cpu.stat", "cpu.stat", CG_CPU, O_RDONLY},
+};
+
+/* -1 with errno where there is no such file. */
+static int file_of(const cgroups_t *cg, cgroup_leaf_t *leaf, size_t which)
 {
+    const int base = cg->base[cg->version == 2 ? 0 : files[which].controller];
     char path[128];
 
-    text[0] = '\0';
-    snprintf(path, sizeof path, "%s/%s", leaf, file);
-    int fd = base < 0 ? -1 : openat(base, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t n = read(fd, text, len - 1);
-    close(fd);
+    if (leaf->file[which] >= 0)
+        return leaf->file[which];
+    snprintf(path, sizeof path, "%s/%s", leaf->name,
+             cg->version == 2 ? files[which].v2 : files[which].v1);
+    leaf->file[which] = openat(base, path, files[which].flags | O_CLOEXEC);
+    if (leaf->file[which] < 0 && errno != ENOENT) /* memory.peak before Linux 6.12: read-only */
+        leaf->file[which] = openat(base, path, O_RDONLY | O_CLOEXEC);
+    return leaf->file[which];
+}
+
+/* A file's text; "" when it is not there. */
+static void get(const cgroups_t *cg, cgroup_leaf_t *leaf, size_t which, char *text, size_t len)
+{
+    const int fd = file_of(cg, leaf, which);
+    const ssize_t n = fd < 0 ? -1 : pread(fd, text, len - 1, 0);
+
     text[n > 0 ? n : 0] = '\0';
 }
 
-static void get_again(int fd, char *text, size_t len)
+static uint64_t counter(const cgroups_t *cg, cgroup_leaf_t *leaf, size_t which, const char *key)
 {
-    const ssize_t n = pread(fd, text, len - 1, 0);
+    char text[1024];
 
+    get(cg, leaf, which, text, sizeof text);
+    return cgroup_counter(text, key);
+}
+
+/* A number that is asked for once in a while. */
+static uint64_t number_in(int base, const char *leaf, const char *file)
+{
+    char path[128], text[32];
+
+    snprintf(path, sizeof path, "%s/%s", leaf, file);
+    int fd = openat(base, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
     text[n > 0 ? n : 0] = '\0';
+    return cgroup_counter(text, "");
 }
 
 /*
  * The kernel counts in oom_kill whoever it kills in the group, for whatever memory was short:
  * the host's, a slice's, the group's own.  Only with the second counter it was the run's limit.
  */
-static void verdict_v2(const cgroups_t *cg, const char *leaf, cgroup_facts_t *facts)
+static void verdict_v2(const cgroups_t *cg, cgroup_leaf_t *leaf, cgroup_facts_t *facts)
 {
     char text[512];
 
-    get(cg->base[0], leaf, "memory.events", text, sizeof text);
+    get(cg, leaf, CG_FILE_MEMORY_EVENTS, text, sizeof text);
     bool killed = cgroup_counter(text, "oom_kill") > 0;
     facts->oom = killed && cgroup_counter(text, "oom") > 0;
     facts->host_oom = killed && !facts->oom;
@@ -284,57 +325,42 @@ static void verdict_v2(const cgroups_t *cg, const char *leaf, cgroup_facts_t *fa
  * v1 has no such counter, and failcnt is no proof: it counts page cache that was reclaimed, and
  * nothing at all on some kernels.  But a charge that failed left the usage within it of the limit.
  */
-static void verdict_v1(const cgroups_t *cg, const char *leaf, cgroup_facts_t *facts)
+static void verdict_v1(const cgroups_t *cg, cgroup_leaf_t *leaf, cgroup_facts_t *facts)
 {
     static const char *const peaks[] = {"memory.max_usage_in_bytes",
                                         "memory.memsw.max_usage_in_bytes"};
-    char text[512];
+    const int base = cg->base[CG_MEMORY];
 
-    get(cg->base[CG_MEMORY], leaf, "memory.oom_control", text, sizeof text);
-    if (cgroup_counter(text, "oom_kill") == 0)
+    if (counter(cg, leaf, CG_FILE_MEMORY_EVENTS, "oom_kill") == 0)
         return;
-    get(cg->base[CG_MEMORY], leaf, "memory.limit_in_bytes", text, sizeof text);
-    uint64_t limit = cgroup_counter(text, "");
-    for (size_t i = 0; i < sizeof peaks / sizeof *peaks && !facts->oom; i++) {
-        get(cg->base[CG_MEMORY], leaf, peaks[i], text, sizeof text);
-        facts->oom = limit > 0 && cgroup_counter(text, "") + CHARGE_MAX >= limit;
-    }
+    uint64_t limit = number_in(base, leaf->name, "memory.limit_in_bytes");
+    for (size_t i = 0; i < sizeof peaks / sizeof *peaks && !facts->oom; i++)
+        facts->oom = limit > 0 && number_in(base, leaf->name, peaks[i]) + CHARGE_MAX >= limit;
     facts->host_oom = !facts->oom;
 }
 
-void cgroup_verdict(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts)
+void cgroup_verdict(const cgroups_t *cg, cgroup_leaf_t *leaf, cgroup_facts_t *facts)
 {
-    char text[128];
-
     memset(facts, 0, sizeof *facts);
     if (leaf->name[0] == '\0')
         return;
     if (cg->version == 2)
-        verdict_v2(cg, leaf->name, facts);
+        verdict_v2(cg, leaf, facts);
     else
-        verdict_v1(cg, leaf->name, facts);
-    get(cg->base[cg->version == 2 ? 0 : CG_PIDS], leaf->name, "pids.events", text, sizeof text);
-    facts->pids_hit = cgroup_counter(text, "max");
+        verdict_v1(cg, leaf, facts);
+    facts->pids_hit = counter(cg, leaf, CG_FILE_PIDS_EVENTS, "max");
 }
 
-void cgroup_usage(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts)
+void cgroup_usage(const cgroups_t *cg, cgroup_leaf_t *leaf, cgroup_facts_t *facts)
 {
-    bool v2 = cg->version == 2;
-    char text[1024];
-
     if (leaf->name[0] == '\0')
         return;
-    if (v2 && leaf->again)
-        get_again(leaf->peak_fd, text, sizeof text);
-    else
-        get(cg->base[0], leaf->name, v2 ? "memory.peak" : "memory.max_usage_in_bytes", text,
-            sizeof text);
-    facts->memory_peak = cgroup_counter(text, "");
+    facts->memory_peak = counter(cg, leaf, CG_FILE_MEMORY_PEAK, "");
     if (!cg->cpu)
         return;
-    get(cg->base[v2 ? 0 : CG_CPU], leaf->name, "cpu.stat", text, sizeof text);
-    facts->throttled_us =
-        v2 ? cgroup_counter(text, "throttled_usec") : cgroup_counter(text, "throttled_time") / 1000;
+    facts->throttled_us = cg->version == 2
+                              ? counter(cg, leaf, CG_FILE_CPU_STAT, "throttled_usec")
+                              : counter(cg, leaf, CG_FILE_CPU_STAT, "throttled_time") / 1000;
 }
 
 void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf)
@@ -346,77 +372,57 @@ void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf)
 
 /* ---- its end ---- */
 
-static uint64_t counter(int base, const char *leaf, const char *file, const char *key)
-{
-    char text[1024];
-
-    get(base, leaf, file, text, sizeof text);
-    return cgroup_counter(text, key);
-}
-
 /* Nothing in the counters that only grow. */
-static bool unmarked(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+static bool unmarked(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    const bool v2 = cg->version == 2;
     char text[512];
 
-    get(cg->base[CG_MEMORY], leaf->name, v2 ? "memory.events" : "memory.oom_control", text,
-        sizeof text);
+    get(cg, leaf, CG_FILE_MEMORY_EVENTS, text, sizeof text);
     return cgroup_counter(text, "oom_kill") == 0 && cgroup_counter(text, "oom") == 0 &&
-           counter(cg->base[v2 ? 0 : CG_PIDS], leaf->name, "pids.events", "max") == 0 &&
-           (!cg->cpu ||
-            counter(cg->base[v2 ? 0 : CG_CPU], leaf->name, "cpu.stat", "nr_throttled") == 0);
+           counter(cg, leaf, CG_FILE_PIDS_EVENTS, "max") == 0 &&
+           (!cg->cpu || counter(cg, leaf, CG_FILE_CPU_STAT, "nr_throttled") == 0);
 }
 
 /* No process, and next to no memory.  A file that can't be read is no 0. */
-static bool is_empty(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+static bool is_empty(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    const bool v2 = cg->version == 2;
     char text[128];
 
-    get(cg->base[v2 ? 0 : CG_PIDS], leaf->name, "pids.current", text, sizeof text);
+    get(cg, leaf, CG_FILE_PIDS, text, sizeof text);
     if (text[0] != '0')
         return false;
-    get(cg->base[CG_MEMORY], leaf->name, v2 ? "memory.current" : "memory.usage_in_bytes", text,
-        sizeof text);
+    get(cg, leaf, CG_FILE_MEMORY, text, sizeof text);
     return text[0] != '\0' && cgroup_counter(text, "") <= LEFT_MAX;
 }
 
-static bool reset_peak_v1(const cgroups_t *cg, const cgroup_leaf_t *leaf)
+/* v1: the number 0.  v2: any text, and for this descriptor alone. */
+static bool reset_peak(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    const int base = cg->base[CG_MEMORY];
-    int rc = put(base, leaf->name, "memory.memsw.max_usage_in_bytes", "0");
+    const int fd = file_of(cg, leaf, CG_FILE_MEMORY_PEAK);
 
-    return (rc == 0 || absent(rc)) && put(base, leaf->name, "memory.max_usage_in_bytes", "0") == 0;
-}
-
-/* What is written is any text, and it is reset for this descriptor alone. */
-static bool reset_peak_v2(const cgroups_t *cg, cgroup_leaf_t *leaf)
-{
-    char path[128];
-
-    snprintf(path, sizeof path, "%s/memory.peak", leaf->name);
-    if (leaf->peak_fd < 0)
-        leaf->peak_fd = openat(cg->base[0], path, O_RDWR | O_CLOEXEC);
-    return leaf->peak_fd >= 0 && write(leaf->peak_fd, "reset", 5) == 5;
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        return false;
+    if (cg->version == 2)
+        return true;
+    int rc = put(cg->base[CG_MEMORY], leaf->name, "memory.memsw.max_usage_in_bytes", "0");
+    return rc == 0 || absent(rc);
 }
 
 bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf)
 {
-    if (leaf->name[0] == '\0' || leaf->memory == 0 || leaf->cpu_milli < CPU_MIN ||
-        !is_empty(cg, leaf) || !unmarked(cg, leaf))
-        return false;
-    leaf->again = cg->version == 2 ? reset_peak_v2(cg, leaf) : reset_peak_v1(cg, leaf);
-    return leaf->again;
+    return leaf->name[0] != '\0' && leaf->memory != 0 && leaf->cpu_milli >= CPU_MIN &&
+           is_empty(cg, leaf) && unmarked(cg, leaf) && reset_peak(cg, leaf);
 }
 
 static void close_all(cgroup_leaf_t *leaf)
 {
     while (leaf->nenter > 0)
         close(leaf->enter[--leaf->nenter]);
-    if (leaf->peak_fd >= 0)
-        close(leaf->peak_fd);
-    leaf->peak_fd = -1;
+    for (size_t i = 0; i < CG_FILES; i++) {
+        if (leaf->file[i] >= 0)
+            close(leaf->file[i]);
+        leaf->file[i] = -1;
+    }
 }
 
 bool cgroup_remove(const cgroups_t *cg, cgroup_leaf_t *leaf)

@@ -28,6 +28,17 @@
 
 enum { CG_MEMORY, CG_PIDS, CG_CPU, CG_CONTROLLERS };
 
+/* What is read at the end of each run, and again when a group serves again. */
+enum {
+    CG_FILE_PIDS,
+    CG_FILE_PIDS_EVENTS,
+    CG_FILE_MEMORY,
+    CG_FILE_MEMORY_EVENTS,
+    CG_FILE_MEMORY_PEAK,
+    CG_FILE_CPU_STAT,
+    CG_FILES
+};
+
 /* Moves by assignment; whoever has it last hands it to cgroup_remove(). */
 typedef struct {
     char name[40];             /* "run-<pid>-<n>"; "": none was made, and the rest means nothing */
@@ -35,8 +46,7 @@ typedef struct {
                                 */
     int nenter;
     int64_t memory, cpu_milli; /* the limits that are surely set; 0: none */
-    bool again;                /* it had a sandbox before */
-    int peak_fd;               /* v2, again: memory.peak from then on */
+    int file[CG_FILES];        /* opened when first read, then kept; -1: not yet */
 } cgroup_leaf_t;
 
 typedef struct {
@@ -85,9 +95,9 @@ bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf);
 sb_code_t cgroup_limit(const cgroups_t *cg, cgroup_leaf_t *leaf, int64_t memory, int64_t cpu_milli,
                        sb_err_t *err);
 /* What the answer needs; of all 0 without a group. */
-void cgroup_verdict(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts);
+void cgroup_verdict(const cgroups_t *cg, cgroup_leaf_t *leaf, cgroup_facts_t *facts);
 /* What the log wants to know beside that. */
-void cgroup_usage(const cgroups_t *cg, const cgroup_leaf_t *leaf, cgroup_facts_t *facts);
+void cgroup_usage(const cgroups_t *cg, cgroup_leaf_t *leaf, cgroup_facts_t *facts);
 /* Kills all in it, where the kernel can do that by itself (v2). */
 void cgroup_kill(const cgroups_t *cg, const cgroup_leaf_t *leaf);
 /* False: still busy, to be tried again.  True when it is gone or there was none. */

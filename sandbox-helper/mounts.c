@@ -72,19 +72,13 @@ int mounts_bind_one(int from_fd, int to_dirfd, const char *to, uint64_t attr)
     return attach(sys_open_tree(from_fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE), to_dirfd, to, attr);
 }
 
-int mounts_cover(void)
+int mounts_hide(const char *at)
 {
     static const mounts_tmpfs_t empty = {4096, 1, 0555,
                                          MOUNTS_BASE | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY};
+    int mnt = mounts_tmpfs_at(&empty, at);
 
-    return mounts_tmpfs(&empty);
-}
-
-int mounts_hide(const char *at)
-{
-    int mnt = mounts_cover();
-
-    return mnt < 0 ? -1 : sys_close_with(mnt, sys_move_mount(mnt, AT_FDCWD, at));
+    return mnt < 0 ? -1 : close(mnt);
 }
 
 /*

@@ -43,8 +43,6 @@ int mounts_bind_one(int from_fd, int to_dirfd, const char *to, uint64_t attr);
 
 /* Covers `at` with an empty, read-only folder: for inherited mounts, which can't be unmounted. */
 int mounts_hide(const char *at);
-/* That folder alone, detached; its descriptor, or -1. */
-int mounts_cover(void);
 
 /*
  * A new procfs for the caller's pid namespace at /proc.  full: processes and

@@ -29,10 +29,13 @@ int privileges_dumpable(bool on)
     return prctl(PR_SET_DUMPABLE, on ? 1 : 0, 0, 0, 0);
 }
 
-static int drop_bounding_set(void)
+/* Asks first: each drop is a new set of credentials, and most find nothing to drop. */
+int privileges_drop_bounding(void)
 {
     for (int cap = 0; cap < CAP_NUMBER_MAX; cap++) {
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+        int has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+
+        if (has == 0 || (has == 1 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0))
             continue;
         /* the first unknown number: everything the kernel has is gone */
         return errno == EINVAL && cap > CAP_SYS_ADMIN ? 0 : -1;
@@ -46,7 +49,7 @@ int privileges_drop_caps(void)
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
 
     memset(none, 0, sizeof(none));
-    if (drop_bounding_set() != 0)
+    if (privileges_drop_bounding() != 0)
         return -1;
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0)
         return -1;

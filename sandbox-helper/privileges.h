@@ -15,6 +15,9 @@
  * ordinary process install seccomp filters and Landlock rules. */
 int privileges_no_new(void);
 
+/* Empties the bounding set alone, which children inherit: no execve(2) of theirs can gain one. */
+int privileges_drop_bounding(void);
+
 /*
  * Empties the bounding and ambient sets, locks the securebits so that uid 0 and
  * execve(2) can never bring anything back, then empties the other three sets.

@@ -212,6 +212,19 @@ static int step_loopback(void *ctx)
     return rc;
 }
 
+/* The template's empty folder for /tmp, while nothing is mounted there: a file system of its own
+ * would be one more to make and to end for each run. */
+static int step_cover(void *ctx)
+{
+    run_t *run = ctx;
+
+    run->cover = sys_open_tree(AT_FDCWD, "/tmp", OPEN_TREE_CLONE);
+    if (run->cover < 0)
+        return -1;
+    return sys_mount_set(run->cover, "", AT_EMPTY_PATH,
+                         MOUNTS_BASE | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY);
+}
+
 static uint64_t writable_attr(const run_t *run)
 {
     return MOUNTS_BASE | (run->stage->config.exec_writable ? 0 : MOUNT_ATTR_NOEXEC);
@@ -308,14 +321,6 @@ static int step_namespaces_ahead(void *ctx)
         "max_uts_namespaces",  "max_cgroup_namespaces", "max_time_namespaces"};
 
     return limit_namespaces(ctx, names, COUNT(names));
-}
-
-static int step_cover(void *ctx)
-{
-    run_t *run = ctx;
-
-    run->cover = mounts_cover();
-    return run->cover < 0 ? -1 : 0;
 }
 
 /* All rules but the package's, which is mounted last. */
@@ -564,6 +569,12 @@ static int step_rlimits(void *ctx)
     return rlimits_apply(&run->stage->config, run->request);
 }
 
+/* Once for both processes, and not while a run waits. */
+static int step_bounding_set(void *ctx)
+{
+    return privileges_drop_bounding();
+}
+
 static int step_capabilities(void *ctx)
 {
     return privileges_drop_caps();
@@ -635,6 +646,7 @@ static const step_t building[] = {
     {"run id map", step_idmap},
     {"hostname", step_hostname},
     {"loopback", step_loopback},
+    {"cover", step_cover}, /* before there is a /tmp */
     {"mount tmp", step_tmp},
     {"mount sandbox", step_sandbox_folder},
     {"mount out", step_out},
@@ -642,8 +654,8 @@ static const step_t building[] = {
     {"sysctl", step_sysctl},
     {STEP_PROC, step_proc},
     {"namespace limits ahead", step_namespaces_ahead},
-    {"cover", step_cover},
     {"landlock rules", step_landlock_rules},
+    {"bounding set", step_bounding_set},
     {"not dumpable", step_not_dumpable},
 };
 

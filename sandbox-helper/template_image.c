@@ -26,15 +26,6 @@ typedef struct {
 
 typedef int (*visit_t)(walk_t *w, const char *name);
 
-static int close_with(int fd, int rc)
-{
-    int err = errno;
-
-    close(fd);
-    errno = err;
-    return rc;
-}
-
 /* Calls visit for each entry of w->image; on failure `what` is the entry's name. */
 static int walk(walk_t *w, visit_t visit, char *what, size_t len)
 {
@@ -44,7 +35,7 @@ static int walk(walk_t *w, visit_t visit, char *what, size_t len)
     int rc = 0, n = 0, err;
 
     if (dir == NULL)
-        return fd < 0 ? -1 : close_with(fd, -1);
+        return fd < 0 ? -1 : sys_close_with(fd, -1);
     while (rc == 0 && (e = readdir(dir)) != NULL) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
@@ -91,8 +82,8 @@ static int show(int from, const char *name, int root, const char *to, uint64_t a
     if (fd < 0)
         return -1;
     if (mkdirat(root, to, 0755) != 0)
-        return close_with(fd, -1);
-    return close_with(fd, mounts_bind_one(fd, root, to, attr));
+        return sys_close_with(fd, -1);
+    return sys_close_with(fd, mounts_bind_one(fd, root, to, attr));
 }
 
 static int visit_folder(walk_t *w, const char *name)
@@ -120,7 +111,7 @@ int template_image_folders(const char *image, int root, char *what, size_t len)
 
     if (w.image < 0)
         return -1;
-    return close_with(w.image, walk(&w, visit_folder, what, len));
+    return sys_close_with(w.image, walk(&w, visit_folder, what, len));
 }
 
 static int visit_etc(walk_t *w, const char *name)
@@ -138,8 +129,8 @@ static int link_etc(int root, char *what, size_t len)
     int rc = w.image < 0 || w.root < 0 ? -1 : walk(&w, visit_etc, what, len);
 
     if (w.image >= 0)
-        rc = close_with(w.image, rc);
-    return w.root >= 0 ? close_with(w.root, rc) : rc;
+        rc = sys_close_with(w.image, rc);
+    return w.root >= 0 ? sys_close_with(w.root, rc) : rc;
 }
 
 int template_image_etc(const char *image, int root, char *what, size_t len)
@@ -149,7 +140,7 @@ int template_image_etc(const char *image, int root, char *what, size_t len)
     if (fd < 0)
         return -1;
     if (show(fd, "etc", root, TEMPLATE_IMAGE_ETC, READ_ONLY_BIN) != 0)
-        return close_with(fd, errno == ENOENT || errno == ENOTDIR ? 0 : -1);
+        return sys_close_with(fd, errno == ENOENT || errno == ENOTDIR ? 0 : -1);
     close(fd);
     return link_etc(root, what, len);
 }

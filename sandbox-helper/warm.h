@@ -38,9 +38,9 @@ void warm_init(warm_t *w, stagelink_t *link, cgroups_t *cgroups, leftovers_t *le
 /* Asks for what is missing, when the stage is ready: between two runs.  Of those with an
  * interpreter for one at a time. */
 void warm_refill(warm_t *w);
-/* Some should wait, and none does. */
 /* Asks for one more. */
 void warm_add(warm_t *w);
+/* Some should wait, and none does. */
 bool warm_dry(const warm_t *w);
 /* Ends all that wait above `keep`, the oldest first, and their groups. */
 void warm_cut(warm_t *w, size_t keep);

@@ -7,7 +7,7 @@
     true      `true` in the place of Bash's interpreter
     wide      24 runs at a time
     twelve    eight ready Python children more than `default` has
-    small     few skills and few executions
+    small     ten skills and one execution, of the same records as those of `big`
     null      the helper replaced by one that runs nothing (null_helper.c)
     big       a store of 100,000 skills (tenant `default`; another has 1,000) and a million executions
 """
@@ -44,9 +44,6 @@ NGINX = {"http": "access_log off; keepalive_requests 1000000000; skillbox_retent
 USERS = {"allow_users": [settings.NGINX_USER, "root"]} if settings.ROOT else {}
 
 BIG = {"skills": 100_000, "some": 1_000, "executions": 1_000_000}
-# Root may ask the helpers itself: call.c and helper_status() do.
-USERS = {"allow_users": [settings.NGINX_USER, "root"]} if settings.ROOT else {}
-
 TINY = {"skills": 10, "some": 1, "executions": 1}
 QUICK_BIG = {"skills": 5_000, "some": 1_000, "executions": 20_000}
 
@@ -93,8 +90,9 @@ class Stand:
         """A gateway of that kind that nobody shares; the caller stops it."""
         if name == "null":
             return NullGateway(seed=TINY, **NGINX).start()
-        if name == "big":
-            return SeededGateway(seed=QUICK_BIG if self.quick else BIG, helper=USERS, **NGINX).start()
+        if name in ("small", "big"):
+            size = TINY if name == "small" else QUICK_BIG if self.quick else BIG
+            return SeededGateway(seed=size, helper=USERS, **NGINX).start()
         try:
             return Gateway(helper={**USERS, **HELPERS.get(name, {})}, **NGINX).start()
         except AssertionError as error:

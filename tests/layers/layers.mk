@@ -5,7 +5,8 @@
 # The objects are the shipped program's own; only without.c is compiled for each set.
 LAYERS_WRAPPED := sys_clone unshare sethostname ioctl idmap_write sys_write_text mount sys_pivot_root \
     sys_mount_set mounts_tmpfs_at sys_move_mount mounts_proc filter_load filter_load_second landlock_apply landlock_finish \
-    privileges_no_new privileges_dumpable privileges_drop_caps rlimits_apply sys_close_range dup3 \
+    privileges_no_new privileges_dumpable privileges_drop_caps \
+    privileges_drop_bounding rlimits_apply sys_close_range dup3 \
     nursery_run execve kill memwatch_over
 
 comma := ,

@@ -316,6 +316,11 @@ static int drop_bounding_only(void)
     return errno == EINVAL ? 0 : -1;
 }
 
+WRAPPED(int, privileges_drop_bounding, void)
+{
+    return in_run && without(CAPABILITIES) ? 0 : __real_privileges_drop_bounding();
+}
+
 WRAPPED(int, privileges_drop_caps, void)
 {
     if (!in_run) /* the stage's: a run without a user namespace of its own lives on them */
