@@ -28,6 +28,8 @@
 #define FREE_WARN (2 * SB_GIB)
 #define FREE_FAIL (256 * SB_MIB)
 
+#define SYSTEM_FOLDER "/var/lib/skillbox/"
+
 /* ---- host ---- */
 
 static const char *text_of(const json_t *o, const char *key)
@@ -147,11 +149,30 @@ static void check_space(sb_doctor_t *d, const char *path, const char *code)
     }
 }
 
+/* A folder beside the store, when it is on another file system. */
+static void check_other(sb_doctor_t *d, const char *name, const char *code)
+{
+    char path[SB_STATE_PATH_MAX];
+    struct stat st, store;
+
+    if (!d->have_state) {
+        snprintf(path, sizeof(path), SYSTEM_FOLDER "%s", name);
+    } else if (sb_state_path(sb_state_folder(d->args), name, path, NULL) != SB_OK) {
+        return;
+    }
+    if (stat(path, &st) == 0 &&
+        (d->store[0] == '\0' || stat(d->store, &store) != 0 || st.st_dev != store.st_dev)) {
+        check_space(d, path, code);
+    }
+}
+
 void sb_doctor_disk(sb_doctor_t *d)
 {
     if (d->store[0] != '\0') {
         check_space(d, d->store, "DISK-STORE");
     }
+    check_other(d, "artifacts", "DISK-ARTIFACTS");
+    check_other(d, "helper", "DISK-HELPER");
     check_space(d, "/tmp", "DISK-TMP");
 }
 

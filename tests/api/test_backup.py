@@ -224,15 +224,25 @@ def test_the_doctor_looks_at_the_configuration_the_clock_and_the_disk(make_gatew
     _, by_code = doctor(gw)
     assert {"DISK-STORE", "DISK-TMP", "CLOCK"} <= set(by_code)
     if settings.ROOT:
-        small = place / "small"
+        small = place / "state"
         small.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", small], check=True)
         try:
             shutil.copytree(gw.state / "store", small / "store")
             _, by_code = doctor(gw, store=small / "store", status=1)
+            assert by_code["DISK-STORE"]["severity"] == "error" and "make room" in by_code["DISK-STORE"]["fix"]
+            # What `skillbox up` keeps, on one file system and on two.
+            (small / "state.json").write_text(json.dumps({"url": gw.url, "port": gw.port}))
+            for name in ("artifacts", "helper"):
+                (small / name).mkdir(mode=0o700)
+            state = {**os.environ, "SKILLBOX_STATE": str(small)}
+            _, by_code = doctor(gw, store=gw.state / "store", status=1, env=state)
+            for code in ("DISK-ARTIFACTS", "DISK-HELPER"):
+                assert by_code[code]["severity"] == "error" and "make room" in by_code[code]["fix"], by_code[code]
+            _, by_code = doctor(gw, store=small / "store", status=1, env=state)
+            assert "DISK-ARTIFACTS" not in by_code, "said once of a file system"
         finally:
             subprocess.run(["umount", small], check=True)
-        assert by_code["DISK-STORE"]["severity"] == "error" and "make room" in by_code["DISK-STORE"]["fix"]
 
 
 def test_a_store_of_a_newer_version_is_refused_by_all_and_untouched(make_gateway, place):
