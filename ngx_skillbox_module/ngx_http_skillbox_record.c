@@ -45,7 +45,8 @@ typedef struct {
     int64_t                       finished_ms;
     sb_buf_t                      head;         /* rendered by prepare() */
     ngx_uint_t                    dropped;      /* the archive had no room */
-    ngx_uint_t                    begun;        /* there is a record "running" */
+    ngx_uint_t                    begun;        /* a record "running" was asked
+                                                   for */
     ngx_event_t                   again;
     ngx_msec_t                    delay;        /* 0: not tried again yet */
     ngx_http_skillbox_main_conf_t  *conf;
@@ -74,6 +75,8 @@ static sb_code_t ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op,
 static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op);
+static ngx_uint_t ngx_http_skillbox_finish_recorded(
+    ngx_http_skillbox_finish_t *f);
 static ngx_uint_t ngx_http_skillbox_finish_again(
     ngx_http_skillbox_finish_t *f);
 static void ngx_http_skillbox_finish_again_handler(ngx_event_t *ev);
@@ -270,7 +273,9 @@ ngx_http_skillbox_record_finish(ngx_http_request_t *r,
     f->begun = run->begun;
 
     if (ngx_http_skillbox_store_post(&f->op, r, ctx) != NGX_OK) {
+        sb_err_set(&f->op.err, SB_EBUSY, "the store takes no writes now");
         f->op.free(&f->op);
+        run->ended = 1;
         return ngx_http_skillbox_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                        "The store takes no writes now.");
     }
@@ -583,6 +588,11 @@ ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op)
 {
     ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
 
+    if (op->err.code == SB_ENOSPACE && f->files) {
+        ngx_http_skillbox_archive_drop(f->conf, f->id);
+        f->files = 0;
+    }
+
     if (op->err.code != SB_OK && f->begun
         && ngx_http_skillbox_finish_again(f))
     {
@@ -598,6 +608,40 @@ ngx_http_skillbox_finish_free(ngx_http_skillbox_op_t *op)
 
 
 /*
+ * Does the store say that it runs?  A store without room has refused that, too:
+ * what nobody can know of is not kept, however many there are.  When the store
+ * can't be asked it may say so.
+ */
+
+static ngx_uint_t
+ngx_http_skillbox_finish_recorded(ngx_http_skillbox_finish_t *f)
+{
+    sb_err_t        err;
+    sb_store_t     *store;
+    sb_execution_t  e;
+
+    store = ngx_http_skillbox_store(&err);
+    if (store == NULL) {
+        return 1;
+    }
+
+    ngx_memzero(&e, sizeof(sb_execution_t));
+
+    switch (sb_store_execution_get(store, f->tenant, f->id, &e, &err)) {
+
+    case SB_OK:
+        return ngx_strcmp(e.status.data, "running") == 0;
+
+    case SB_ENOTFOUND:
+        return 0;
+
+    default:
+        return 1;
+    }
+}
+
+
+/*
  * A run that is recorded as running, and whose end found no room: its client
  * was told, its result is gone, but its record must not say for as long as this
  * worker lives that it runs.  It becomes failed as soon as the store takes
@@ -609,7 +653,9 @@ ngx_http_skillbox_finish_again(ngx_http_skillbox_finish_t *f)
 {
     static const char  why[] = "the result could not be recorded";
 
-    if (ngx_exiting || ngx_terminate || ngx_quit) {
+    if (ngx_exiting || ngx_terminate || ngx_quit
+        || !ngx_http_skillbox_finish_recorded(f))
+    {
         return 0;
     }
 

@@ -7,6 +7,7 @@
     true      `true` in the place of Bash's interpreter
     wide      24 runs at a time
     twelve    eight ready Python children more than `default` has
+    soak      like default, with room for the records of an hour
     small     ten skills and one execution, of the same records as those of `big`
     null      the helper replaced by one that runs nothing (null_helper.c)
     big       a store of 100,000 skills (tenant `default`; another has 1,000) and a million executions
@@ -94,7 +95,8 @@ class Stand:
             size = TINY if name == "small" else QUICK_BIG if self.quick else BIG
             return SeededGateway(seed=size, helper=USERS, **NGINX).start()
         try:
-            return Gateway(helper={**USERS, **HELPERS.get(name, {})}, **NGINX).start()
+            more = {"map": "4g"} if name == "soak" else {}  # nothing is taken away: a record for each run
+            return Gateway(helper={**USERS, **HELPERS.get(name, {})}, **NGINX, **more).start()
         except AssertionError as error:
             if name not in HELPERS or "unknown key" not in str(error):
                 raise

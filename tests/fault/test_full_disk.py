@@ -4,6 +4,7 @@ but to make room."""
 import contextlib
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -242,8 +243,30 @@ def test_a_run_that_could_not_be_recorded_does_not_run_for_ever(make_gateway):
     while (answer := gw.execute("say")).status_code == 200:
         ids.append(answer.json()["execution_id"])
     gw.delete(f"/v1/executions/{ids.pop()}")
-    watch.wait_for(lambda: gw.execute("slow", stdin="900000").status_code == 503, 20, "the result had room")
+    def refused_at_its_end():  # not at its beginning, as long as the store has not found room for that
+        return gw.execute("slow", stdin="900000").status_code == 503 and gw.get("/v1/executions?skill=slow").json()
+    watch.wait_for(refused_at_its_end, 20 * settings.SLOW, "the result had room, or the record was not begun")
     for execution in ids:
         assert gw.delete(f"/v1/executions/{execution}").status_code == 204
     watch.wait_for(lambda: {(e["status"], e["error"]) for e in gw.get("/v1/executions?skill=slow").json()}
                    == {("failed", "the result could not be recorded")}, 30 * settings.SLOW, "it still runs")
+
+
+@pytest.mark.any_user
+def test_runs_that_a_full_store_refused_leave_nothing(make_gateway):
+    """Neither archives, nor records that come later, nor memory of each: the store refused to begin them, too."""
+    gw = with_a_small_map(make_gateway())
+    gw.push(skill("leaves", "import time\nopen('/sandbox/out/files/a', 'w').write('a')\ntime.sleep(0.3)"))
+    gw.push(skill("say", "import sys; print(sys.stdin.read())"))
+    ids = []
+    for size in (400000, 60000, 8000, 10, 10):
+        while (answer := gw.execute("say", stdin="x" * size)).status_code == 200:
+            ids.append(answer.json()["execution_id"])
+    for _ in range(3):
+        is_full(gw.execute("leaves"))
+    for execution in ids[:3]:
+        assert gw.delete(f"/v1/executions/{execution}").status_code == 204
+    watch.wait_for(lambda: not list((gw.state / "artifacts").rglob("*.tar.gz")), 10 * settings.SLOW, "an archive is left")
+    assert gw.run("leaves")["status"] == "success"
+    time.sleep(1)  # in which an end that was kept would have been recorded
+    assert [e["status"] for e in gw.get("/v1/executions?skill=leaves").json()] == ["success"]

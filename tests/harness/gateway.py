@@ -56,7 +56,7 @@ http {{
                         'upstream=$upstream_status';
     access_log logs/access.log skillbox;
 
-    skillbox_store {state}/store size=256m;
+    skillbox_store {state}/store size={map};
     skillbox_json_errors on;
     {http}
 
@@ -136,7 +136,7 @@ def merged(base, extra):
 class Gateway:
     """See the file's head.  Options: the extra nginx configuration text of each block (main, http,
     server, location, internal; {state} in it is the state folder), workers, helper (dict merged into helper.yaml), helper_pass (another
-    skillbox_pass), with_helper=False (start none), completers (users who may post completions), connections (of a worker), env (more of it for both), programs (another folder of sandbox-helper and its companions),
+    skillbox_pass), with_helper=False (start none), completers (users who may post completions), connections (of a worker), map (the store's most), env (more of it for both), programs (another folder of sandbox-helper and its companions),
     nginx_preexec (called in nginx before its exec)."""
 
     live = set()  # those that are not stopped: their processes are not another's leftovers
@@ -195,7 +195,7 @@ class Gateway:
             load_module=f"load_module {settings.MODULE};" if settings.MODULE else "",
             user=f"user {settings.NGINX_USER};" if settings.ROOT else "",
             workers=o.get("workers", 2), connections=o.get("connections", 256), state=self.state, port=self.port, port2=self.port2,
-            crash=self._keep_cores(),
+            crash=self._keep_cores(), map=o.get("map", "256m"),
             completers=o.get("completers", settings.HELPER_USER if settings.ROOT else ""),
             helper=o.get("helper_pass", f"unix:{self.helper_socket}"),
             **{block: o.get(block, "").replace("{state}", str(self.state))
