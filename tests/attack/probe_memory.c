@@ -397,6 +397,8 @@ static void attack_grandchild(int argc, char **argv)
     noted_number("ended", in_child(take_in_grandchild, &t));
 }
 
+/* All begin when all are there: the host has the time to see how many they are before two of them
+ * are too much. */
 static void take_many(taking_t t)
 {
     long long total = 0;
@@ -406,6 +408,7 @@ static void take_many(taking_t t)
         pid_t pid = fork();
 
         if (pid == 0) {
+            sleep_ms(HOLD_MS / 2);
             _exit(take_in_child(&t));
         }
         if (pid < 0) {
