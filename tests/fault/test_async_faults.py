@@ -142,7 +142,11 @@ def test_a_restart_of_everything_with_a_long_queue(gw, kill):
     found = statuses(gw, accepted, 180)
     for body in found.values():
         assert body["status"] in ("success", "cancelled") or body["error"] == "interrupted", body
-    assert sum(b["status"] == "success" for b in found.values()) > len(accepted) * 0.8
+    # Two ran, the results of others were just made; what waited, or was in the spool and not delivered, is whole.
+    lost = [b for b in found.values() if b["status"] != "success"]
+    assert len(lost) <= 4, lost
+    assert all(b["logs"] == ("on\noff\n" if i % 10 == 0 else "ok\n") for i, b in
+               enumerate(found[e] for e in accepted) if b["status"] == "success")
     settled(gw)
 
 
