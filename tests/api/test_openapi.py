@@ -479,6 +479,13 @@ def test_errors_of_nginx_itself_are_in_the_file_too(gateway):
         assert re.fullmatch(r'\{"error":"bad_request","message":"[^"]+"\}', body), body
 
 
+def test_every_operation_is_in_the_documents():
+    text = "".join((settings.TOP / "docs" / name).read_text() for name in ("api.md", "api-skills.md", "api-files.md", "api-admin.md"))
+    missing = [f"{method} {path}" for method, path in API.operations
+               if not re.search(rf"\b{method}\b[^|\n/]{{0,20}}{re.escape(path)}(?![\w/{{])", text)]
+    assert not missing
+
+
 def test_every_error_code_is_in_the_file():
     listed = set(API.document["components"]["schemas"]["Error"]["properties"]["error"]["enum"])
     tables = (settings.TOP / "libskillbox" / "err.c").read_text().split("static void set_message")[0]

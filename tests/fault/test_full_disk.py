@@ -87,11 +87,14 @@ def test_a_full_disk_below_the_store(make_gateway):
             assert gw.get(f"/v1/files/{kept}/download").content == b"content"
             assert gw.get("/ready").status_code == 200
         check.error(gw.get("/v1/skills/other/latest"), 404, "not_found")
+        assert [f["name"] for f in gw.get("/v1/files").json()] == ["x"], "what was refused is absent"
         junk.unlink()
         gw.push(skill("other", "1", files={"data": os.urandom(100000)}))
         if waits.status_code == 202:
             assert gw.until(waits.json()["execution_id"])["logs"].strip() == "z"
         assert gw.run("echo", stdin="c")["status"] == "success"
+        watch.wait_for(lambda: not [e for e in gw.get("/v1/executions?limit=200").json() if e["status"] in ("queued", "running")],
+                       30 * settings.SLOW, "what was refused is neither absent nor marked")
         stop_nginx(gw)
         probe = subprocess.run([settings.BUILD / "tests" / "faults" / "store-probe", "dump", store],
                                capture_output=True, text=True)
