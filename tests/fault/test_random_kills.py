@@ -4,6 +4,7 @@ there and whole, what was not is absent or marked, nothing stays, the service is
 import collections
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -20,8 +21,8 @@ KILLS = 200 if settings.FULL else 6
 SEED = int(os.environ.get("SKILLBOX_FUZZ_SEED") or int.from_bytes(os.urandom(4), "big"))
 FINAL = {"success", "failed", "timeout", "cancelled"}
 # What may be said of a run that something of ours died under.
-EXCUSES = {"interrupted", "killed by signal SIGKILL", "The sandbox failed: its program died.",
-           "The run's result could not be collected."}
+EXCUSES = re.compile(r"interrupted|killed by signal SIGKILL|The run's result could not be collected\."
+                     r"|The sandbox (failed|ended|could not be (made|started))\b.*")
 WORK = "import time; open('/sandbox/out/files/x', 'w').write('x' * 1000); time.sleep(.05); print('ok')"
 VICTIMS = ("worker", "helper", "program", "sandbox", "sandbox", "script")
 
@@ -211,5 +212,5 @@ def test_kills_at_random_moments_lose_nothing(make_gateway):
     sweep_bodies(gw, tally)
     print(f"seed {SEED}; killed {dict(sorted(tally.items()))}; acknowledged {[len(c.known) for c in clients]}; "
           f"refused {[dict(c.refused) for c in clients]}; failed {dict(excuses)}")
-    assert set(excuses) <= EXCUSES and excuses.total() <= 4 * KILLS, "two run at a time, and two are collected"
+    assert all(map(EXCUSES.fullmatch, excuses)) and excuses.total() <= 4 * KILLS, "two run at a time, and two are collected"
     assert all(c.known for c in clients), "control: all were busy"
