@@ -32,11 +32,16 @@ def eat(mib):
 def leaves(h, controller="memory"):
     """The groups of a helper's sandboxes: waiting ones and runs."""
     top = ROOT if V2 else ROOT / controller
-    return {p for p in top.glob(f"**/run-{h.process.pid}-*")}
+    # walk(), unlike glob(), passes over one that goes in the meantime
+    return {pathlib.Path(folder) / name for folder, names, _ in os.walk(top) for name in names
+            if name.startswith(f"run-{h.process.pid}-")}
 
 
 def pids(group):
-    return {int(p) for p in (group / "cgroup.procs").read_text().split()}
+    try:
+        return {int(p) for p in (group / "cgroup.procs").read_text().split()}
+    except OSError:  # it is gone
+        return set()
 
 
 def comm(pid):
