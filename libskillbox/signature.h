@@ -19,8 +19,12 @@
 #define SB_SIGN_PATH_MAX  1024 /* bytes of a signed path */
 #define SB_SIGNATURE_LEN  43   /* base64url without padding */
 
-/* Aborts when libcrypto can't provide SHA-256: no key could be told from another. */
+/* Each thread keeps some memory for it, until sb_sha256_end().  Aborts when libcrypto can't provide
+ * SHA-256: no key could be told from another. */
 void sb_sha256(const void *data, size_t len, unsigned char out[SB_SHA256_LEN]);
+/* Gives that memory back, of all threads: none of them may hash any more.  For programs that look
+ * for leaks. */
+void sb_sha256_end(void);
 void sb_hex(const unsigned char *in, size_t len,
             char *out); /* lower case, 2*len digits and a NUL */
 bool sb_unhex(const char *in, size_t len, unsigned char *out); /* len even; both cases */

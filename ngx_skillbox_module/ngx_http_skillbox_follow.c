@@ -424,8 +424,8 @@ ngx_http_skillbox_follow_handler(ngx_event_t *ev)
 static void
 ngx_http_skillbox_follow_look(ngx_http_skillbox_follow_t *f)
 {
-    ngx_int_t            rc;
-    sb_execution_t       e;
+    ngx_int_t                      rc;
+    sb_execution_t                 e;
     ngx_http_request_t            *r;
     ngx_http_skillbox_loc_conf_t  *slcf;
 

@@ -857,4 +857,5 @@ ngx_http_skillbox_exit_process(ngx_cycle_t *cycle)
     ngx_http_skillbox_store_exit(cycle);
     ngx_http_skillbox_retention_exit();
     ngx_http_skillbox_zone_exit();
+    sb_sha256_end();                    /* the pools' threads have ended */
 }

@@ -157,6 +157,37 @@ sb_code_t cgroup_limit(const cgroups_t *cg, cgroup_leaf_t *leaf, int64_t memory,
     return rc == 0 ? SB_OK : sb_err_errno(err, rc, "control group: %s", step);
 }
 
+/* ---- files ---- */
+
+/* v1 has a hierarchy for each controller.  The peak is written, too: to set it back. */
+static const struct {
+    const char *v1, *v2;
+    int controller, flags;
+} files[CG_FILES] = {
+    [CG_FILE_PIDS] = {"pids.current", "pids.current", CG_PIDS, O_RDONLY},
+    [CG_FILE_PIDS_EVENTS] = {"pids.events", "pids.events", CG_PIDS, O_RDONLY},
+    [CG_FILE_MEMORY] = {"memory.usage_in_bytes", "memory.current", CG_MEMORY, O_RDONLY},
+    [CG_FILE_MEMORY_EVENTS] = {"memory.oom_control", "memory.events", CG_MEMORY, O_RDONLY},
+    [CG_FILE_MEMORY_PEAK] = {"memory.max_usage_in_bytes", "memory.peak", CG_MEMORY, O_RDWR},
+    [CG_FILE_CPU_STAT] = {"cpu.stat", "cpu.stat", CG_CPU, O_RDONLY},
+};
+
+/* -1 with errno where there is no such file. */
+static int file_of(const cgroups_t *cg, cgroup_leaf_t *leaf, size_t which)
+{
+    const int base = cg->base[cg->version == 2 ? 0 : files[which].controller];
+    char path[128];
+
+    if (leaf->file[which] >= 0 || base < 0)
+        return leaf->file[which];
+    snprintf(path, sizeof path, "%s/%s", leaf->name,
+             cg->version == 2 ? files[which].v2 : files[which].v1);
+    leaf->file[which] = openat(base, path, files[which].flags | O_CLOEXEC);
+    if (leaf->file[which] < 0 && errno != ENOENT) /* memory.peak before Linux 6.12: read-only */
+        leaf->file[which] = openat(base, path, O_RDONLY | O_CLOEXEC);
+    return leaf->file[which];
+}
+
 /* ---- making ---- */
 
 /*
@@ -225,7 +256,10 @@ static int make(cgroups_t *cg, cgroup_leaf_t *leaf, const char **step)
     if (rc != 0)
         return rc;
     *step = "open";
-    return v2 ? open_folder(cg, leaf) : open_tasks(cg, leaf);
+    rc = v2 ? open_folder(cg, leaf) : open_tasks(cg, leaf);
+    for (size_t i = 0; rc == 0 && i < CG_FILES; i++)
+        (void)file_of(cg, leaf, i); /* a kernel that lacks one is asked again */
+    return rc;
 }
 
 sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err)
@@ -245,35 +279,6 @@ sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err)
 }
 
 /* ---- what it knows ---- */
-
-/* v1 has a hierarchy for each controller.  The peak is written, too: to set it back. */
-static const struct {
-    const char *v1, *v2;
-    int controller, flags;
-} files[CG_FILES] = {
-    [CG_FILE_PIDS] = {"pids.current", "pids.current", CG_PIDS, O_RDONLY},
-    [CG_FILE_PIDS_EVENTS] = {"pids.events", "pids.events", CG_PIDS, O_RDONLY},
-    [CG_FILE_MEMORY] = {"memory.usage_in_bytes", "memory.current", CG_MEMORY, O_RDONLY},
-    [CG_FILE_MEMORY_EVENTS] = {"memory.oom_control", "memory.events", CG_MEMORY, O_RDONLY},
-    [CG_FILE_MEMORY_PEAK] = {"memory.max_usage_in_bytes", "memory.peak", CG_MEMORY, O_RDWR},
-    [CG_FILE_CPU_STAT] = {"cpu.stat", "cpu.stat", CG_CPU, O_RDONLY},
-};
-
-/* -1 with errno where there is no such file. */
-static int file_of(const cgroups_t *cg, cgroup_leaf_t *leaf, size_t which)
-{
-    const int base = cg->base[cg->version == 2 ? 0 : files[which].controller];
-    char path[128];
-
-    if (leaf->file[which] >= 0)
-        return leaf->file[which];
-    snprintf(path, sizeof path, "%s/%s", leaf->name,
-             cg->version == 2 ? files[which].v2 : files[which].v1);
-    leaf->file[which] = openat(base, path, files[which].flags | O_CLOEXEC);
-    if (leaf->file[which] < 0 && errno != ENOENT) /* memory.peak before Linux 6.12: read-only */
-        leaf->file[which] = openat(base, path, O_RDONLY | O_CLOEXEC);
-    return leaf->file[which];
-}
 
 /* A file's text; "" when it is not there. */
 static void get(const cgroups_t *cg, cgroup_leaf_t *leaf, size_t which, char *text, size_t len)

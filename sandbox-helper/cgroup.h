@@ -46,7 +46,7 @@ typedef struct {
                                 */
     int nenter;
     int64_t memory, cpu_milli; /* the limits that are surely set; 0: none */
-    int file[CG_FILES];        /* opened when first read, then kept; -1: not yet */
+    int file[CG_FILES];        /* kept open; -1: there is none, or not yet */
 } cgroup_leaf_t;
 
 typedef struct {

@@ -72,8 +72,20 @@ static void __attribute__((noreturn)) died(pid_t script)
     fail("prepare", ECHILD, text);
 }
 
-/* pid 2 has its run and is confined, but has read nothing of it: its word is still ours. */
-static void await_run(pid_t script, launch_limits_t *limits)
+/*
+ * Until pid 2 has said all: its end of the socket goes with its start, and with its death.  A look
+ * at each message as it comes would take a processor from the run for nothing.
+ */
+static void await_launch(void)
+{
+    struct pollfd launch = {.fd = FD_LAUNCH, .events = POLLRDHUP};
+
+    while (poll(&launch, 1, -1) < 0 && errno == EINTR)
+        ;
+}
+
+/* pid 2 has its run and is confined, but had read nothing of it: its word is still ours. */
+static void take_limits(pid_t script, launch_limits_t *limits)
 {
     ssize_t n;
 
@@ -89,7 +101,7 @@ static void await_run(pid_t script, launch_limits_t *limits)
  * although there was one.  pid 2 announces that, then its end of the socket is closed, by execve(2)
  * or by itself; anything else is a set-up that failed, not a script.
  */
-static pid_t await_start(pid_t script, pid_t ready, bool *executed)
+static pid_t take_start(pid_t script, pid_t ready, bool *executed)
 {
     run_report_t report;
     ssize_t n = read_launch(&report);
@@ -244,8 +256,9 @@ void init_run(run_t *run)
         fail(step, errno, NULL);
     if (write(FD_LAUNCH, "", 1) != 1)
         fail("init confined", errno, NULL);
-    await_run(script, &limits);
-    script = await_start(script, limits.ready_pid, &executed);
+    await_launch();
+    take_limits(script, &limits);
+    script = take_start(script, limits.ready_pid, &executed);
     if (run->cgroup == 0)
         memwatch_start(&memory, limits.memory_bytes);
     watch_over(script, executed, signals, &memory);

@@ -233,6 +233,7 @@ def test_mounts_tell_of_the_host_the_places_of_what_is_bound_only(procfs, observ
     state = procfs.gw.state.name
     assert {at for root, at in places if state in root} == {"/sandbox/scripts", "/.packages"}
     others = {(root, at) for root, at in places if state not in root and not bound_as_it_is(root, at)}
+    others.remove(("/tmp", "/.packages"))  # an empty folder of the template hides it
     assert {at for _, at in others} <= {"/etc/localtime", "/etc/ssl/certs"}, others
     observed("the folder of packages in 3 of its mounts; else what is bound has the host's names")
 

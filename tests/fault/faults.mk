@@ -57,4 +57,12 @@ $(CLOCK_SHIM): tests/fault/clock_shim.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -fPIC -shared $(CFLAGS) -o $@ $<
 
+# Threads that end after nginx has unloaded its modules (tests/fault/test_exit.py).
+LATE_THREADS   := $(BUILD)/tests/faults/late-threads.so
+FAULT_PROGRAMS += $(LATE_THREADS)
+
+$(LATE_THREADS): tests/fault/late_threads.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g $(WARN) -fPIC -shared $(CFLAGS) -o $@ $< -ldl
+
 -include $(shell find $(BUILD)/obj-faults -name '*.d' 2>/dev/null)
