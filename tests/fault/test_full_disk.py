@@ -144,29 +144,23 @@ def test_a_full_disk_below_the_helpers_packages(make_gateway):
         assert gw.run("big")["status"] == "success"
 
 
-def with_a_small_map(gw):
-    """Its store made anew, of 3 MiB."""
-    stop_nginx(gw)
-    watch.remove_tree(gw.state / "store")
-    gw._folder("store", settings.NGINX_USER, 0o700)
-    conf = gw.state / "nginx.conf"
-    conf.write_text(conf.read_text().replace("size=256m", "size=3m"))
-    gw.start_nginx()
-    gw._key = None
-    return gw
-
-
-@pytest.mark.any_user
-def test_a_full_map(make_gateway):
-    """LMDB's map: deleting makes room again, also when it is full to the brim; retention does it alone."""
-    gw = with_a_small_map(make_gateway())
-    conf = gw.state / "nginx.conf"
-    gw.push(skill("say", "import sys; print(sys.stdin.read())"))
+def fill_the_map(gw):
+    """To the brim, by ever smaller records of the skill `say`; their ids."""
     ids = []
     for size in (400000, 60000, 8000, 10, 10):
         while (answer := gw.execute("say", stdin="x" * size)).status_code == 200:
             ids.append(answer.json()["execution_id"])
         is_full(answer)
+    return ids
+
+
+@pytest.mark.any_user
+def test_a_full_map(make_gateway):
+    """LMDB's map: deleting makes room again, also when it is full to the brim; retention does it alone."""
+    gw = make_gateway(map="3m")
+    conf = gw.state / "nginx.conf"
+    gw.push(skill("say", "import sys; print(sys.stdin.read())"))
+    ids = fill_the_map(gw)
     is_full(gw.upload(skill("other", "1")))
     is_full(gw.execute("say", stdin="waited", **{"async": True}))  # it runs, and waits for its record
     for execution in ids:
@@ -239,7 +233,7 @@ def test_a_store_that_can_only_be_read(make_gateway):
 @pytest.mark.any_user
 def test_a_run_that_could_not_be_recorded_does_not_run_for_ever(make_gateway):
     """Its record was begun; its end found the map full."""
-    gw = with_a_small_map(make_gateway())
+    gw = make_gateway(map="3m")
     gw.push(skill("slow", "import sys, time\ntime.sleep(1)\nprint('x' * int(sys.stdin.read()))"))
     gw.push(skill("say", "print('x' * 400000)"))
     ids = []
@@ -258,13 +252,10 @@ def test_a_run_that_could_not_be_recorded_does_not_run_for_ever(make_gateway):
 @pytest.mark.any_user
 def test_runs_that_a_full_store_refused_leave_nothing(make_gateway):
     """Neither archives, nor records that come later, nor memory of each: the store refused to begin them, too."""
-    gw = with_a_small_map(make_gateway())
+    gw = make_gateway(map="3m")
     gw.push(skill("leaves", "import time\nopen('/sandbox/out/files/a', 'w').write('a')\ntime.sleep(0.3)"))
     gw.push(skill("say", "import sys; print(sys.stdin.read())"))
-    ids = []
-    for size in (400000, 60000, 8000, 10, 10):
-        while (answer := gw.execute("say", stdin="x" * size)).status_code == 200:
-            ids.append(answer.json()["execution_id"])
+    ids = fill_the_map(gw)
     for _ in range(3):
         is_full(gw.execute("leaves"))
     for execution in ids[:3]:

@@ -19,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -305,29 +304,23 @@ WRAPPED(int, privileges_dumpable, bool on)
     return !on && without(DUMPABLE) ? 0 : __real_privileges_dumpable(on);
 }
 
-/*
- * Without no_new_privs only CAP_SYS_ADMIN may load what comes next, so the permitted set
- * stays until execve(2) takes it from whoever is not root; the bounding set goes.
- */
-static int drop_bounding_only(void)
-{
-    for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
-        ;
-    return errno == EINVAL ? 0 : -1;
-}
-
 WRAPPED(int, privileges_drop_bounding, void)
 {
     return in_run && without(CAPABILITIES) ? 0 : __real_privileges_drop_bounding();
 }
 
+/*
+ * Without no_new_privs only CAP_SYS_ADMIN may load what comes next, so the permitted set
+ * stays until execve(2) takes it from whoever is not root; the bounding set goes.
+ */
 WRAPPED(int, privileges_drop_caps, void)
 {
     if (!in_run) /* the stage's: a run without a user namespace of its own lives on them */
         return without(USER_NS) ? 0 : __real_privileges_drop_caps();
     if (without(CAPABILITIES))
         return 0;
-    return without(NO_NEW_PRIVS) ? drop_bounding_only() : __real_privileges_drop_caps();
+    return without(NO_NEW_PRIVS) ? __real_privileges_drop_bounding()
+                                 : __real_privileges_drop_caps();
 }
 
 WRAPPED(int, rlimits_apply, const stage_config_t *config, const stage_request_t *request)
