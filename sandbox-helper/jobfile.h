@@ -10,6 +10,9 @@
 
 #define JOB_TEXT 160 /* as run_report_t.text */
 
+/* Bytes of the shortest job that brings a file. */
+#define JOB_WITH_FILES_MIN (sizeof("{\"files\":{\"a\":\"\"}}") - 1)
+
 typedef struct {
     json_t *root;       /* owns everything below; never freed, the process is replaced */
     json_t *args;       /* array of strings, or NULL */

@@ -24,6 +24,7 @@
 
 #include "idmap.h"
 #include "init.h"
+#include "jobfile.h"
 #include "landlock.h"
 #include "launch.h"
 #include "mounts.h"
@@ -368,15 +369,19 @@ static int step_input(void *ctx)
 /*
  * The input files are in the job, which only the confined process may parse, when
  * nothing can be mounted any more.  So it gets a second, writable view of the folder
- * that is in no namespace: gone with its descriptor, before the script starts.
+ * that is in no namespace: gone with its descriptor, before the script starts.  The kernel ends
+ * such a mount with a grace period that the script would wait for (decision 92), so only a job that
+ * is long enough to bring files, and not into the work folder, gets one.
  */
 static int step_seal(void *ctx)
 {
     run_t *run = ctx;
 
-    run->input_view = sys_open_tree(run->sandbox, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
-    if (run->input_view < 0)
-        return -1;
+    if (run->request->mode == STAGE_ENTRYPOINT && run->request->job_len >= JOB_WITH_FILES_MIN) {
+        run->input_view = sys_open_tree(run->sandbox, "", AT_EMPTY_PATH | OPEN_TREE_CLONE);
+        if (run->input_view < 0)
+            return -1;
+    }
     return sys_mount_set(run->sandbox, "", AT_EMPTY_PATH, MOUNT_ATTR_RDONLY);
 }
 
@@ -741,6 +746,7 @@ void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *
                  .cgroups = fds + 1,
                  .ncgroups = nfds - 1,
                  .status = nfds > 0 ? fds[0] : -1,
+                 .input_view = -1,
                  .instructions = -1};
     const char *step;
 

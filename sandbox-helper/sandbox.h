@@ -77,7 +77,7 @@ typedef struct {
     int sysctl;             /* /proc/sys/user of the host's procfs */
     int cover;              /* what will hide the packages */
     int ruleset;            /* Landlock's, without its last rule */
-    int input_view;         /* /sandbox again, writable, in no namespace */
+    int input_view;         /* /sandbox again, writable, in no namespace; -1: no need */
     int instructions;       /* the text for SKILL_INSTRUCTIONS, or -1 */
     int to_init;            /* pid 2's socket to pid 1 */
 } run_t;

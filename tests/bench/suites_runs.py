@@ -129,7 +129,7 @@ class Node(OneLine):
     name, lang, title, code = "node", "node", "One line of JavaScript", "0"
     about = "one line of JavaScript (Node.js)"
     command = ["node", "-e", "0"]
-    runs, pause_ms = 25, 60
+    runs, pause_ms = 25, 150
 
     def targets(self):
         return [target(f"Node, {what}, p50 of bare", self.book.ratio((self.name, f"http {what}"), (self.name, "bare")), limit)
