@@ -133,6 +133,21 @@ def call(socket, request, count, pause_us):
     return run_tool([TOOLS / "call", "-a", "-u", socket, "-n", count, "-w", pause_us, request])
 
 
+def watched(seconds, measure):
+    """measure()'s sample and how often the machine stood still in its first seconds (stalls.c); without that where
+    this user may not look."""
+    watcher = subprocess.Popen([TOOLS / "stalls", "-s", str(int(seconds))], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
+    try:
+        sample = measure()
+    finally:
+        seen = watcher.communicate()[0]
+    if watcher.returncode != 0:
+        return sample
+    seen = json.loads(seen)
+    return {**sample, **{f"machine_{key}": seen[key] for key in ("stalls_per_second", "stalled", "longest_us")}}
+
+
 WRK_TIMES = {"us": 1, "ms": 1000, "s": 1000000}
 
 

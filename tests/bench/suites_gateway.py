@@ -9,7 +9,7 @@ import time
 from harness import watch
 from harness.packages import skill
 
-from measure import Failed, run_request, runs, wrk
+from measure import Failed, run_request, runs, watched, wrk
 from stand import first_runs, helper_status
 from suite import Suite, Table, ms, number, ratio, target
 
@@ -157,7 +157,7 @@ class Writes(Suite):
         runs(gw, self.request, count=10)
 
     def reads(self, seconds):
-        return wrk(self.gw.url + self.path, self.gw.key, seconds)
+        return watched(seconds, lambda: wrk(self.gw.url + self.path, self.gw.key, seconds))
 
     def writes(self, seconds, clients):
         before = worker_ns(self.gw)
@@ -176,15 +176,20 @@ class Writes(Suite):
     def steps(self, number):
         return [(("writes", "reads alone"), lambda: self.reads(self.seconds(2))),
                 (("writes", "one writer alone"), lambda: self.writes(self.seconds(1), 1)),
-                (("writes", "writes alone"), lambda: self.writes(self.seconds(2), self.WRITERS)),
+                (("writes", "writes alone"),
+                 lambda: watched(self.seconds(2), lambda: self.writes(self.seconds(2), self.WRITERS))),
                 (("writes", "reads beside writes"), lambda: self.both(number))]
 
     def tables(self):
         rows = [[what, number(self.book.median(("writes", what), "per_second")), ms(self.book.median(("writes", what), "p50_us")),
                  ms(self.book.median(("writes", what), "p99_us")),
-                 number(self.book.median(("writes", what), "cpu_us"), 1) if what.endswith("alone") and "writ" in what else ""]
+                 number(self.book.median(("writes", what), "cpu_us"), 1) if what.endswith("alone") and "writ" in what else "",
+                 number(self.book.median(("writes", what), "machine_stalls_per_second"), 1),
+                 ms(self.book.median(("writes", what), "machine_longest_us"))]
                 for what in ("one writer alone", "writes alone", "writes beside reads", "reads alone", "reads beside writes")]
-        return [Table(f"Durable writes by {self.WRITERS} clients, reads by 16", ["", "a second", "p50 ms", "p99 ms", "workers' CPU us each"], rows)]
+        return [Table(f"Durable writes by {self.WRITERS} clients, reads by 16",
+                      ["", "a second", "p50 ms", "p99 ms", "workers' CPU us each", "machine stood still, times a second",
+                       "longest, ms"], rows)]
 
     def targets(self):
         return [target("reads beside saturated durable writes, of reads alone",

@@ -10,7 +10,7 @@ import time
 from harness.packages import make_zip, skill
 
 import fcgi_call
-from measure import ENVIRONMENT, Failed, call, load, request_file, run_request, runs, spawn, spread
+from measure import ENVIRONMENT, Failed, call, load, request_file, run_request, runs, spawn, spread, watched
 from stand import first_runs, helper_counts
 from suite import Suite, Table, ms, number, ratio, target
 
@@ -255,9 +255,10 @@ class Many(Suite):
         steps = [(("many", "100 by 10", "bare"), lambda: spawn(Python.command, hundred, callers=10)),
                  (("many", "100 by 10", "http"), lambda: runs(gw, self.requests["python"], connections=10, count=hundred))]
         for lang, (_, command, seconds) in self.LANGUAGES.items():
-            steps += [(("many", lang, "bare"), lambda c=command, s=seconds: spawn(c, seconds=self.seconds(s), callers=cores)),
-                      (("many", lang, "http"), lambda r=self.requests[lang], s=seconds:
-                       runs(gw, r, connections=2 * cores, seconds=self.seconds(s)))]
+            steps += [(("many", lang, "bare"), lambda c=command, s=self.seconds(seconds):
+                       watched(s, lambda: spawn(c, seconds=s, callers=cores))),
+                      (("many", lang, "http"), lambda r=self.requests[lang], s=self.seconds(seconds):
+                       watched(s, lambda: runs(gw, r, connections=2 * cores, seconds=s)))]
         return steps
 
     def tables(self):
@@ -267,9 +268,11 @@ class Many(Suite):
             rows.append(["Python, 100 runs by 10 clients" if case == "100 by 10" else case,
                          number(self.book.median(bare, "per_second")), number(self.book.median(http, "per_second")),
                          ratio(self.book.ratio(http, bare, "per_second")), ms(self.book.percentile(http, 50)),
-                         ms(self.book.percentile(http, 99))])
+                         ms(self.book.percentile(http, 99)),
+                         *(number(self.book.median(row, "machine_stalls_per_second"), 1) for row in (bare, http))])
         return [Table(f"Runs a second, closed loop: bare by {os.cpu_count()} callers, HTTP by {2 * os.cpu_count()} clients",
-                      ["", "bare", "HTTP", "HTTP of bare", "HTTP p50 ms", "p99 ms"], rows)]
+                      ["", "bare", "HTTP", "HTTP of bare", "HTTP p50 ms", "p99 ms",
+                       "machine stood still, times a second: bare", "HTTP"], rows)]
 
     def targets(self):
         return [target("Python runs a second, saturated, of bare on all cores",
