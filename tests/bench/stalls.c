@@ -27,8 +27,8 @@
 #define SECONDS_MAX    3600
 
 typedef struct {
-    int processor;
     pthread_t thread;
+    int processor;
     int error; /* an errno, when it could not be what it should */
     int64_t until;
     long stalls;
