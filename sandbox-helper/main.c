@@ -33,8 +33,8 @@
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define LAST_ANSWERS_MS 10000 /* after the runs were killed at a stop */
-#define REFILL_MS       5     /* from a run's start, or its end, to the making of its successor */
-#define REFILL_LATEST   20000 /* us: runs that follow each other put it off no longer */
+#define REFILL_MS     5  /* from a run's end to the making of its successor */
+#define REFILL_MAX_MS 20 /* runs that last, or follow each other, put it off no longer */
 
 static helper_t helper;
 static loop_source_t signals;
@@ -177,13 +177,17 @@ static bool ran_dry(const helper_t *h)
 static void put_off_refill(helper_t *h)
 {
     const int64_t now = loop_now_us();
+    int64_t left_ms;
 
     if (h->refill_due_us == 0)
-        h->refill_due_us = now + REFILL_LATEST;
-    if (now >= h->refill_due_us)
+        h->refill_due_us = now + REFILL_MAX_MS * 1000;
+    left_ms = (h->refill_due_us - now + 999) / 1000;
+    if (left_ms > REFILL_MS && h->runs.running == 0)
+        left_ms = REFILL_MS;
+    if (left_ms <= 0)
         refill(h);
     else
-        loop_timer_set(&h->loop, &h->refill, REFILL_MS);
+        loop_timer_set(&h->loop, &h->refill, left_ms);
 }
 
 static void on_dispatch(void *ctx)
