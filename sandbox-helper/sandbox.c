@@ -132,7 +132,7 @@ static int step_init_confined(void *ctx)
     _exit(EXIT_SETUP); /* it has told main why, or was killed */
 }
 
-/* Not while its run waits already: that takes what it needs, and no more (decision 92). */
+/* Not while its run waits already: that takes what it needs, and no more (decision 94). */
 static int step_warm_up(void *ctx)
 {
     const script_form_t *form = ((run_t *)ctx)->stage->form;
@@ -373,7 +373,7 @@ static int step_input(void *ctx)
  * The input files are in the job, which only the confined process may parse, when
  * nothing can be mounted any more.  So it gets a second, writable view of the folder
  * that is in no namespace: gone with its descriptor, before the script starts.  The kernel ends
- * such a mount with a grace period that the script would wait for (decision 92), so only a job that
+ * such a mount with a grace period that the script would wait for (decision 94), so only a job that
  * is long enough to bring files, and not into the work folder, gets one.
  */
 static int step_seal(void *ctx)
