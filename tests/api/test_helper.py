@@ -57,13 +57,12 @@ def test_exit_codes_and_signals_are_told_apart(helper):
 
 
 def test_a_timeout_is_exact_and_keeps_the_log(helper):
-    begun = time.monotonic()
+    begun, awake = time.monotonic(), watch.awake()
     answer = helper.run("echo before; sleep 60; echo after", "bash", timeout_ms=700)
-    took = time.monotonic() - begun
     assert answer.headers["x-skillbox-status"] == "timeout" and answer.json["status"] == "timeout"
     assert answer.log == b"before\n"
-    assert 0.7 <= took < 0.7 + 1.0 * settings.SLOW
-    assert answer.json["duration_ms"] - 700 < 100 * settings.SLOW
+    assert time.monotonic() - begun >= 0.7 and watch.awake() - awake < 0.7 + 1.0 * settings.SLOW
+    assert answer.json["duration_ms"] - 700 < 250 * settings.SLOW
 
 
 def test_a_script_that_refuses_to_die_dies_at_its_limit(helper):
@@ -73,10 +72,10 @@ def test_a_script_that_refuses_to_die_dies_at_its_limit(helper):
 
 
 def test_a_daemonised_grandchild_does_not_hold_the_run_open(helper):
-    begun = time.monotonic()
+    begun = watch.awake()
     answer = helper.run("(setsid sleep 60 &) ; echo done", "bash")
     assert answer.json["status"] == "success" and answer.log == b"done\n"
-    assert time.monotonic() - begun < 5 * settings.SLOW
+    assert watch.awake() - begun < 5 * settings.SLOW
 
 
 def test_the_log_is_live(helper):
@@ -360,9 +359,9 @@ def test_a_full_queue_is_503_with_retry_after_and_the_waiting_get_their_turn(hel
 def test_waiting_too_long_is_503(make_helper):
     h = make_helper(concurrency=1, queue_timeout="300ms")
     with h.begin("sleep 3", "bash"):
-        begun = time.monotonic()
+        begun = watch.awake()
         answer = h.run("true", "bash")
-        assert answer.status == 503 and time.monotonic() - begun < 2.5 * settings.SLOW
+        assert answer.status == 503 and watch.awake() - begun < 2.5 * settings.SLOW
 
 
 def test_hanging_up_leaves_the_queue(make_helper):
@@ -429,7 +428,8 @@ def test_status_tells_what_is_there(helper):
     status = helper.status()
     assert status["status"] == "ok" and status["tier"].startswith("full")
     assert set(status["runtimes"]) == {"python", "node", "bash"}
-    assert status["running"] == 0 and status["queued"] == 0
+    watch.wait_for(lambda: helper.status()["running"] == 0, 10 * settings.SLOW, "another test's run goes on")
+    assert helper.status()["queued"] == 0
 
 
 @pytest.mark.skipif(not settings.ROOT, reason="takes two users")
@@ -442,7 +442,8 @@ def test_a_user_who_is_not_listed_is_turned_away(helper):
                           "/usr/bin/python3", "-c", code, str(helper.socket)],
                          capture_output=True, text=True, timeout=20)
     assert out.stdout == "0\n" or "ConnectionResetError" in out.stderr, out
-    assert helper.log_lines("a user who is not in allow_users was turned away")
+    watch.wait_for(lambda: helper.log_lines("a user who is not in allow_users was turned away"), 10 * settings.SLOW,
+                   "it is not logged")
 
 
 @pytest.mark.skipif(not settings.ROOT, reason="drops only from root")

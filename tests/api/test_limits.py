@@ -48,7 +48,8 @@ def test_a_burst_is_answered_run_by_run_or_503(make_gateway, pool, slow):
     for answer in answers:
         if answer.status_code == 503:
             check.error(answer, 503, "overloaded")
-    assert running(gw)["running"] == 0 and running(gw)["queued"] == 0
+    # An answer comes before its place is free, and what the helper said counts for a second.
+    watch.wait_for(lambda: not any(running(gw)[n] for n in ("running", "queued")), 10 * slow, "runs of nobody go on")
 
 
 def test_waiting_too_long_is_503(make_gateway, pool, slow):
@@ -57,9 +58,9 @@ def test_waiting_too_long_is_503(make_gateway, pool, slow):
     key = gw.key
     first = pool.submit(gw.run, "sleep", input={"s": 4 * slow}, key=key)
     watch.wait_for(lambda: running(gw)["running"] == 1, 10, "the first run does not start")
-    start = time.monotonic()
+    start, awake = time.monotonic(), watch.awake()
     check.error(gw.execute("sleep", input={"s": 0}), 503, "overloaded")
-    assert 0.9 < time.monotonic() - start < 3 * slow
+    assert time.monotonic() - start > 0.9 and watch.awake() - awake < 3 * slow
     assert first.result(60)["status"] == "success"
 
 
@@ -75,9 +76,9 @@ def test_a_queued_run_whose_client_left_does_not_run(make_gateway, pool, slow):
            timeout=0.5)
     watch.wait_for(lambda: running(gw)["queued"] == 0, 5 * slow, "the abandoned run still waits")
     first.result(60)
-    start = time.monotonic()
+    start = watch.awake()
     assert gw.run("sleep", input={"s": 0})["status"] == "success"
-    assert time.monotonic() - start < 10
+    assert watch.awake() - start < 10
 
 
 @pytest.mark.parametrize("lang,code", [("node", "1"), ("python", "1"), ("bash", "true")])
@@ -139,8 +140,8 @@ def test_a_fork_bomb_is_bounded_and_ends(gateway, slow):
     gateway.push(skill("forks", "import os, time\nn = 0\ntry:\n    while n < 5000:\n"
                        "        if os.fork() == 0:\n            time.sleep(60); os._exit(0)\n        n += 1\n"
                        "except OSError as e:\n    print(n, e.strerror)"))
-    start = time.monotonic()
+    start = watch.awake()
     body = gateway.run("forks")
     assert body["status"] == "success", body
     assert int(body["logs"].split()[0]) < 1000
-    assert time.monotonic() - start < 20 * slow
+    assert watch.awake() - start < 20 * slow

@@ -1,6 +1,7 @@
 """Packages that nothing runs do not stay unpacked in the helper, and that harms no run."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -37,14 +38,24 @@ def test_an_unused_package_goes_and_comes_back_for_a_run(gw):
     assert unpacked(gw) == before
 
 
+WORKS = """
+import ctypes, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+ctypes.CDLL(None).prctl(15, b"works", 0, 0, 0)
+signal.sigwait([signal.SIGUSR1])
+print(open(__file__).read()[:16])
+"""
+
+
 def test_a_package_that_is_used_stays(gw):
-    gw.push(skill("works", "import time\ntime.sleep(6)\nprint(open(__file__).read()[:11])"))
+    gw.push(skill("works", WORKS))
     gw.push(skill("rests", "pass"))
     before = unpacked(gw)
     running = gw.submit("works")
-    watch.wait_for(lambda: gw.execution(running)["status"] == "running", 10 * settings.SLOW, "it does not run")
+    pid, = watch.wait_for(lambda: watch.children_named(gw.helper.pid, "works"), 10 * settings.SLOW, "it does not run")
     age(gw)
     watch.wait_for(lambda: len(unpacked(gw)) == 1, 20 * settings.SLOW, "the other package stays")
     assert unpacked(gw) < before
-    watch.wait_for(lambda: gw.execution(running)["status"] == "success", 20 * settings.SLOW, "it does not end well")
-    assert "import time" in gw.get(f"/v1/executions/{running}/logs").text
+    os.kill(pid, signal.SIGUSR1)
+    assert gw.until(running)["status"] == "success"
+    assert "import ctypes" in gw.get(f"/v1/executions/{running}/logs").text

@@ -218,11 +218,11 @@ def test_output_and_artifacts_of_a_failed_run_come_back(gw):
 
 
 def test_a_timeout_returns_logs_output_and_artifacts(gw, slow):
-    start = time.monotonic()
+    start = watch.awake()
     body = py(gw, "import time; open('/sandbox/out/output.json', 'w').write('[1]');"
                   "open('/sandbox/out/files/part.txt', 'w').write('x');"
                   "print('before', flush=True); time.sleep(60)", timeout_ms=1000 * slow)
-    assert time.monotonic() - start < 6 * slow
+    assert watch.awake() - start < 6 * slow
     assert body["status"] == "timeout" and body["error"]
     assert body["logs"] == "before\n" and body["output"] == [1] and body["files_list"] == ["part.txt"]
     assert 1000 * slow <= body["duration_ms"] < 4000 * slow
@@ -288,10 +288,10 @@ def test_a_memory_bomb_is_stopped(gw, slow):
 
 
 def test_a_daemonised_grandchild_does_not_hold_the_run_open(gw, slow):
-    start = time.monotonic()
+    start = watch.awake()
     body = gw.run("sh", input={"code": "setsid sleep 300 & (setsid sleep 300 &) ; echo done"})
     assert body["status"] == "success" and body["logs"] == "done\n"
-    assert time.monotonic() - start < 5 * slow
+    assert watch.awake() - start < 5 * slow
 
 
 def test_a_script_that_closes_its_streams_still_runs_to_its_end(gw):

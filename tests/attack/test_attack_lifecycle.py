@@ -121,12 +121,12 @@ def test_nothing_outlives_a_helper_that_is_killed(make_gateway, observed):
                        "the upload does not begin", 0.001)
         gw.helper.kill()
         gw.helper.wait(10)
-        begun = time.monotonic()
+        begun = watch.awake()
         for run in runs:
             check.error(run.result(), 502, "bad_gateway")
         upload.result()
         watch.wait_for(lambda: not any(watch.alive(p) for p in family), 5 * settings.SLOW, "something lives on")
-        took = time.monotonic() - begun
+        took = watch.awake() - begun
     gw.start_helper()
     assert not watch.cgroups(f"/run-{old}-")
     assert list((gw.state / "helper" / "tmp").iterdir()) == []
@@ -260,8 +260,10 @@ def test_a_thousand_runs_leave_the_helper_as_it_was(helper, observed):
     before, memory = steady(helper), watch.rss(helper.process.pid)
     for _ in range(ROUNDS):
         assert helper.run(code, "bash").json["status"] == "success"
-    after = steady(helper)
-    assert after == before
+    try:  # at rest it may be for a moment before the next sandbox is made
+        watch.wait_for(lambda: steady(helper) == before, 20 * settings.SLOW, "")
+    except AssertionError:
+        assert steady(helper) == before
     grown = watch.rss(helper.process.pid) - memory
     # A quarantine keeps freed memory of sanitized programs.
     assert grown < (64 << 20 if settings.SANITIZED else 1 << 20)

@@ -403,9 +403,9 @@ for pid in children:
 def test_a_busy_loop_ends_at_its_time_and_disturbs_nobody(gateway, guarded, observed):
     gateway.push(skill("spin", "open('/sandbox/out/files/began', 'w').write('x')\n"
                        "while True: sum(i * i for i in range(100000))", timeout="1s"))
-    begun = time.monotonic()
+    begun = watch.awake()
     answer, files = guarded(lambda: gateway.run("spin"))
-    took = time.monotonic() - begun
+    took = watch.awake() - begun
     assert files == {"began": b"x"}, "control: it ran"
     assert answer["status"] == "timeout"
     assert 0.9 < answer["duration_ms"] / 1000 < 2 * settings.SLOW

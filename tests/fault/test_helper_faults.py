@@ -316,9 +316,9 @@ def test_writers_of_output_bombs_do_not_grow_the_helper(make_helper):
     for t in threads:
         t.start()
     time.sleep(1)
-    begun = time.monotonic()
+    begun = watch.awake()
     assert h.status()["running"] >= 1
-    assert time.monotonic() - begun < 1 * settings.SLOW
+    assert watch.awake() - begun < 1 * settings.SLOW
     for t in threads:
         t.join()
     assert [a.json["status"] for a in answers] == ["timeout"] * 2

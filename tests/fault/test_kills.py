@@ -279,9 +279,9 @@ def test_sigterm_kills_what_outlasts_the_stop_timeout(make_gateway, slow):
     gw = make_gateway(helper={"stop_timeout": "1s"})
     gw.push(skill("sleep", SLEEP))
     client = start_sleep(gw)
-    begun = time.monotonic()
+    begun = watch.awake()
     assert gw.stop_helper(timeout=10 * slow) == 0
-    assert time.monotonic() - begun < 5 * slow
+    assert watch.awake() - begun < 5 * slow
     answer = client.result()
     assert answer is not None, client.error
     if answer.status_code == 200:

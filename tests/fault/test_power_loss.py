@@ -33,6 +33,7 @@ PROBE = settings.BUILD / "tests" / "faults" / "store-probe"
 LOG_BYTES = (2048 if settings.FULL else 512) << 20
 SECONDS = 20 if settings.FULL else 2
 MOMENTS = 600 if settings.FULL else 24
+LOAD = 15  # acknowledgements, at least
 SPOOL_MAGIC = b"BSP1"
 
 WRITE = skill("write", "import os\nopen('/sandbox/out/files/a', 'wb').write(os.urandom(20000))\nprint('done')")
@@ -165,8 +166,11 @@ def record():
         with gw.recording():
             library = ctypes.CDLL(str(LIBRARY))
 
+        acked = []
+
         def ack(**fact):
             library.power_log_ack(json.dumps(fact).encode())
+            acked.append(fact)
         ack(keys=1 if gw.key else 0)
         for package in (WRITE, QUICK):
             body = make_zip(package)
@@ -177,6 +181,8 @@ def record():
         for client in clients:
             client.start()
         stop.wait(SECONDS)
+        watch.wait_for(lambda: len(acked) > 2 * LOAD or not any(c.is_alive() for c in clients), 60 * settings.SLOW,
+                       "hardly anything is acknowledged")
         stop.set()
         for client in clients:
             client.join(60)
@@ -286,7 +292,7 @@ def test_what_was_acknowledged_survives_a_power_loss(record):
                                  f"{len(disk.acks)} acknowledged: {error}") from error
         finally:
             shutil.rmtree(state)
-    assert len(disk.acks) > 15, "the load was too small to say anything"
+    assert len(disk.acks) > LOAD, "the load was too small to say anything"
 
 
 @pytest.mark.parametrize("mode", [power_loss.NOTHING, power_loss.SECTORS])

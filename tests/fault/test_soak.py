@@ -7,7 +7,7 @@ import time
 import requests
 
 from harness import settings
-from harness.census import at_rest, total
+from harness.census import at_rest, back_to, total
 from harness.packages import skill
 
 IN_A_ROW, AT_ONCE, EACH = (10000, 200, 10) if settings.FULL else (300, 50, 2)
@@ -53,10 +53,12 @@ def test_soak_leaves_everything_as_it_was(make_gateway):
     begun = time.monotonic()
     runs(gw, IN_A_ROW)
     took = {f"{IN_A_ROW} in a row": time.monotonic() - begun}
+    back_to(gw, steps["before"][0])
     steps[f"after {IN_A_ROW} in a row"] = at_rest(gw)
     begun = time.monotonic()
     at_once(gw, EACH)
     took[f"{AT_ONCE} times {EACH} at once"] = time.monotonic() - begun
+    back_to(gw, steps["before"][0])
     steps[f"after {AT_ONCE} at once"] = at_rest(gw)
     show(steps)
     print("".join(f"\n{what}: {seconds:.1f} s" for what, seconds in took.items()))

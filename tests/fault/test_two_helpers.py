@@ -92,7 +92,7 @@ def test_the_death_of_one_and_its_next_start_are_nothing_to_the_other(pair):
         for _ in range(3):
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 for _ in range(4):
-                    pool.submit(lambda: dying.run(WORK, "bash"))
+                    pool.submit(lambda: dying.run(f"{WORK}; sleep .3", "bash"))  # long enough to be seen
                 watch.wait_for(lambda: dying.status()["running"] > 0, 10 * settings.SLOW, "it does not run", 0.001)
                 family, old = watch.descendants(dying.process.pid), dying.process.pid
                 dying.kill()

@@ -70,6 +70,19 @@ def at_rest(gw):
     return watch.wait_for(steady, 30 * settings.SLOW, "it does not come to rest")
 
 
+def back_to(gw, before):
+    """Waits until all is as it was at rest, and fails with what is not: on a busy machine a sandbox that
+    waits is not replaced within a blink."""
+    def changed():
+        now = at_rest(gw)[0]
+        return {key: (value, now.get(key)) for key, value in before.items() if now.get(key) != value} | {
+            key: (None, now[key]) for key in now.keys() - before.keys()}
+    try:
+        watch.wait_for(lambda: not changed(), 20 * settings.SLOW, "")
+    except AssertionError:
+        raise AssertionError(f"before and after: {changed()}") from None
+
+
 def total(memory, kind):
     """Without pages of files: the store grows by a record a run, and nginx has it mapped."""
     return sum(anonymous for name, (_, _, anonymous) in memory.items() if name.startswith(kind))

@@ -16,7 +16,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 
 import requests
 
@@ -95,7 +94,7 @@ def free_ports(count):
     """Below those that the kernel gives to connections: none of ours may take one meanwhile."""
     found = []
     while len(found) < count:
-        port = random.randrange(10000, 32000)
+        port = random.randrange(*settings.PORTS)
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
@@ -228,7 +227,7 @@ class Gateway:
     def helper_log(self):
         return (self.state / "logs" / "helper.log").read_text(errors="replace")
 
-    def access_log(self, contains, timeout=3):
+    def access_log(self, contains, timeout=10):
         """The lines of the access log with that text; waits for the first."""
         path = self.state / "logs" / "access.log"
 
@@ -300,7 +299,7 @@ class Gateway:
                                  + (self.state / "logs" / "nginx.out").read_text()[-2000:])
         try:
             return self.session.get(self.url + "/health", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def workers(self):
@@ -431,9 +430,10 @@ class Gateway:
                       for p in watch.descendants(top.pid, table)}
             return {p: table[p] for p in watch.descendants(os.getpid(), table)
                     if p not in self.known_children | popens | others}
-        end = time.monotonic() + 3
-        while left() and time.monotonic() < end:
-            time.sleep(0.05)
+        try:
+            watch.wait_for(lambda: not left(), 5 * settings.SLOW, "")
+        except AssertionError:
+            pass
         found = left()
         for pid in found:
             try:

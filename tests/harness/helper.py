@@ -142,7 +142,7 @@ class Helper:
             return {p: name for p, name in family.items() if p in table and table[p][0] == name}
         problems = []
         try:
-            watch.wait_for(lambda: not processes(), 5, "")
+            watch.wait_for(lambda: not processes(), 5 * settings.SLOW, "")
         except AssertionError:
             problems.append(f"processes left: {processes()}")
         files = [p for p in watch.tree(self.state)

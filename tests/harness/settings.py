@@ -25,6 +25,9 @@ HELPER_PREFIX = shlex.split(os.environ.get("SKILLBOX_HELPER_PREFIX", ""))
 # `make attack`: the long tests, too.
 FULL = os.environ.get("SKILLBOX_FULL") == "1"
 
+# From where to where gateways may listen: test runs side by side have ranges of their own.
+PORTS = tuple(int(port) for port in os.environ.get("SKILLBOX_PORTS", "10000-32000").split("-"))
+
 ROOT = os.geteuid() == 0
 NGINX_USER = os.environ.get("SKILLBOX_NGINX_USER", "www-data")
 HELPER_USER = os.environ.get("SKILLBOX_HELPER_USER", "nobody")

@@ -4,6 +4,7 @@ import ctypes
 import os
 import pathlib
 import shutil
+import threading
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -16,11 +17,24 @@ def become_subreaper():
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def stat_text(pid):
+    """Asked for all processes many times a second: no more than three system calls."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(fd, 4096).decode(errors="replace")
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def stat_fields(pid):
     """(comm, state, ppid) of a process, None when it is gone."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+    text = stat_text(pid)
+    if not text:
         return None
     comm, rest = text[text.index("(") + 1:text.rindex(")")], text[text.rindex(")") + 2:].split()
     return comm, rest[0], int(rest[1])
@@ -29,11 +43,8 @@ def stat_fields(pid):
 def started(pid):
     """When a process began, in the kernel's ticks: what tells it from another with its pid.  None
     when it is gone."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(text[text.rindex(")") + 2:].split()[19])
+    text = stat_text(pid)
+    return int(text[text.rindex(")") + 2:].split()[19]) if text else None
 
 
 def processes():
@@ -81,14 +92,46 @@ def reap_orphans(known):
                 pass
 
 
+class Awake(threading.Thread):
+    """Counts the seconds in which this process ran: a machine that stands still, or a test run that
+    is stopped, gives what is waited for no time either."""
+    TICK, MOST = 0.05, 0.5
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.counted = (0.0, time.monotonic())  # until when: replaced as a whole
+        self.start()
+
+    def run(self):
+        while True:
+            time.sleep(self.TICK)
+            self.counted = (self.seconds(), time.monotonic())
+
+    def seconds(self):
+        counted, at = self.counted
+        return counted + min(time.monotonic() - at, self.MOST)
+
+
+def awake():
+    """A clock as time.monotonic(), without the time in which this process stood still: for what may
+    take so long at most."""
+    if awake.counter is None or not awake.counter.is_alive():  # a forked child has no threads
+        awake.counter = Awake()
+    return awake.counter.seconds()
+
+
+awake.counter = None
+
+
 def wait_for(check, timeout, what, interval=0.02):
-    """Polls check() until it is true; fails with `what` after timeout seconds."""
-    end = time.monotonic() + timeout
+    """Polls check() until it is true; fails with `what` after timeout seconds of awake()."""
+    end = awake() + timeout
     while True:
+        late = awake() > end  # before the look: the last one is after the end
         value = check()
         if value:
             return value
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f"timed out after {timeout} s: {what}")
         time.sleep(interval)
 
