@@ -26,6 +26,7 @@ def gw(gateway):
                        "node"))
     gateway.push(skill("echo", "import json\n"
                        "json.dump(json.load(open('/sandbox/input.json')), open('/sandbox/out/output.json', 'w'))"))
+    gateway.push(skill("as-written", "import sys; sys.stdout.write('<' + sys.stdin.read() + '>')"))
     return gateway
 
 
@@ -80,6 +81,30 @@ def test_any_json_is_output(gw, value):
 @pytest.mark.parametrize("value", [{}, None, [], 0, "text", [{"a": {"b": [None]}}], "ä\u0000\U0001f600", 1e10])
 def test_any_json_is_input(gw, value):
     assert gw.run("echo", input=value).get("output", "missing") == value
+
+
+AS_WRITTEN = '[1e400,123456789012345678901234567890,-0,1.50,"\\u0041\\u0000","ä",{"b":1,"a":2,"a":3},%s]' % ("[" * 60 + "]" * 60)
+
+
+@pytest.mark.any_user
+@pytest.mark.parametrize("body,arrives", [
+    (f'{{"skill":"as-written","input":{AS_WRITTEN}}}', AS_WRITTEN),
+    ('{ "input" : [ 1 ,\n\t{ "a b" : " c " } ] , "skill" : "as-written" }', '[1,{"a b":" c "}]'),
+    ('{"skill":"as-written","input":{"first":1},"input":{"last":2}}', '{"last":2}'),
+    ('{"skill":"as-written","inp\\u0075t":{"escaped":1}}', '{"escaped":1}'),
+    ('{"skill":"as-written","input":"\\ud800"}', None),
+    ('{"skill":"as-written","input":' + "[" * 300 + "]" * 300 + "}", "[" * 300 + "]" * 300),
+    ('{"skill":"as-written","input":[1,]}', None),
+    ('{"skill":"as-written","input":[01]}', None),
+    ('\ufeff{"skill":"as-written","input":[1]}', None),
+    ('{"skill":"as-written","input":[1],"timeout_ms":1e400}', None)])
+def test_an_input_arrives_as_it_was_written(gw, body, arrives):
+    """Each token of it, whatever a parser here could hold; what is no JSON is refused."""
+    answer = gw.post("/v1/executions", data=body.encode(), headers={"Content-Type": "application/json"})
+    if arrives is None:
+        check.error(answer, 400, "bad_request")
+    else:
+        assert answer.status_code == 200 and answer.json()["logs"] == f"<{arrives}>", answer.text
 
 
 def test_an_absent_input_is_an_empty_object_and_null_stays_null(gw):
