@@ -59,8 +59,8 @@ ngx_http_skillbox_key_use(const sb_key_t *key)
     tp = ngx_timeofday();
     now = (int64_t) tp->sec * 1000 + tp->msec;
 
-    u = &ngx_http_skillbox_key_uses[ngx_crc32_short((u_char *) key->id,
-                                                    SB_UUID_LEN)
+    u = &ngx_http_skillbox_key_uses[ngx_murmur_hash2((u_char *) key->id,
+                                                     SB_UUID_LEN)
                                     % NGX_HTTP_SKILLBOX_KEY_USES];
 
     if (u->dirty) {
