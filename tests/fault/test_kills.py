@@ -101,7 +101,7 @@ def test_kill_of_the_worker_during_a_run(gw, slow):
     works_again(gw)
     watch.wait_for(lambda: not any(watch.alive(p) for p in run_ids), 5 * slow,
                    "the run of the dead worker goes on")
-    assert len(gw.workers()) == 2
+    watch.wait_for(lambda: len(gw.workers()) == 2, 10 * slow, "a worker is not replaced")
 
 
 def test_an_execution_whose_worker_died_is_not_running_for_ever(gw, slow):
