@@ -33,8 +33,8 @@
 enum { EXIT_STOPPED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define LAST_ANSWERS_MS 10000 /* after the runs were killed at a stop */
-#define REFILL_MS     5  /* from a run's end to the making of its successor */
-#define REFILL_MAX_MS 20 /* runs that last, or follow each other, put it off no longer */
+#define REFILL_MS       5     /* from a run's end to the making of its successor */
+#define REFILL_MAX_MS   20    /* runs that last, or follow each other, put it off no longer */
 
 static helper_t helper;
 static loop_source_t signals;
