@@ -57,12 +57,16 @@ def test_exit_codes_and_signals_are_told_apart(helper):
 
 
 def test_a_timeout_is_exact_and_keeps_the_log(helper):
-    begun, awake = time.monotonic(), watch.awake()
-    answer = helper.run("echo before; sleep 60; echo after", "bash", timeout_ms=700)
-    assert answer.headers["x-skillbox-status"] == "timeout" and answer.json["status"] == "timeout"
-    assert answer.log == b"before\n"
-    assert time.monotonic() - begun >= 0.7 and watch.awake() - awake < 0.7 + 1.0 * settings.SLOW
-    assert answer.json["duration_ms"] - 700 < 250 * settings.SLOW
+    over = []
+    for _ in range(3):
+        begun, awake = time.monotonic(), watch.awake()
+        answer = helper.run("echo before; sleep 60; echo after", "bash", timeout_ms=700)
+        assert answer.headers["x-skillbox-status"] == "timeout" and answer.json["status"] == "timeout"
+        assert answer.log == b"before\n"
+        assert time.monotonic() - begun >= 0.7 and watch.awake() - awake < 0.7 + 1.0 * settings.SLOW
+        over.append(answer.json["duration_ms"] - 700)
+    # one of them may have met a busy machine
+    assert min(over) < 100 * settings.SLOW and max(over) < 250 * settings.SLOW
 
 
 def test_a_script_that_refuses_to_die_dies_at_its_limit(helper):

@@ -260,10 +260,9 @@ def test_a_thousand_runs_leave_the_helper_as_it_was(helper, observed):
     before, memory = steady(helper), watch.rss(helper.process.pid)
     for _ in range(ROUNDS):
         assert helper.run(code, "bash").json["status"] == "success"
-    try:  # at rest it may be for a moment before the next sandbox is made
-        watch.wait_for(lambda: steady(helper) == before, 20 * settings.SLOW, "")
-    except AssertionError:
-        assert steady(helper) == before
+    # at rest it may be for a moment before the next sandbox is made
+    watch.becomes(lambda: steady(helper) == before, 20 * settings.SLOW)
+    assert steady(helper) == before
     grown = watch.rss(helper.process.pid) - memory
     # A quarantine keeps freed memory of sanitized programs.
     assert grown < (64 << 20 if settings.SANITIZED else 1 << 20)

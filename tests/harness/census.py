@@ -77,10 +77,8 @@ def back_to(gw, before):
         now = at_rest(gw)[0]
         return {key: (value, now.get(key)) for key, value in before.items() if now.get(key) != value} | {
             key: (None, now[key]) for key in now.keys() - before.keys()}
-    try:
-        watch.wait_for(lambda: not changed(), 20 * settings.SLOW, "")
-    except AssertionError:
-        raise AssertionError(f"before and after: {changed()}") from None
+    if not watch.becomes(lambda: not changed(), 20 * settings.SLOW):
+        raise AssertionError(f"before and after: {changed()}")
 
 
 def total(memory, kind):

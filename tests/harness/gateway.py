@@ -430,10 +430,7 @@ class Gateway:
                       for p in watch.descendants(top.pid, table)}
             return {p: table[p] for p in watch.descendants(os.getpid(), table)
                     if p not in self.known_children | popens | others}
-        try:
-            watch.wait_for(lambda: not left(), 5 * settings.SLOW, "")
-        except AssertionError:
-            pass
+        watch.becomes(lambda: not left(), 5 * settings.SLOW)
         found = left()
         for pid in found:
             try:

@@ -141,9 +141,7 @@ class Helper:
             table = watch.processes()
             return {p: name for p, name in family.items() if p in table and table[p][0] == name}
         problems = []
-        try:
-            watch.wait_for(lambda: not processes(), 5 * settings.SLOW, "")
-        except AssertionError:
+        if not watch.becomes(lambda: not processes(), 5 * settings.SLOW):
             problems.append(f"processes left: {processes()}")
         files = [p for p in watch.tree(self.state)
                  if p.startswith("helper/tmp/") and p != "helper/tmp/"

@@ -123,17 +123,23 @@ def awake():
 awake.counter = None
 
 
-def wait_for(check, timeout, what, interval=0.02):
-    """Polls check() until it is true; fails with `what` after timeout seconds of awake()."""
+def becomes(check, timeout, interval=0.02):
+    """Polls check() until it is true, for timeout seconds of awake() at most; what it said last."""
     end = awake() + timeout
     while True:
         late = awake() > end  # before the look: the last one is after the end
         value = check()
-        if value:
+        if value or late:
             return value
-        if late:
-            raise AssertionError(f"timed out after {timeout} s: {what}")
         time.sleep(interval)
+
+
+def wait_for(check, timeout, what, interval=0.02):
+    """becomes(), and fails with `what` when it does not."""
+    value = becomes(check, timeout, interval)
+    if not value:
+        raise AssertionError(f"timed out after {timeout} s: {what}")
+    return value
 
 
 def mounts():
