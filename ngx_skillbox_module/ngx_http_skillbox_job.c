@@ -66,7 +66,7 @@ sb_code_t
 ngx_http_skillbox_job_parse(const char *text, size_t len,
     ngx_http_skillbox_job_t *job, sb_err_t *err)
 {
-    bool                        found;
+    bool                        valid, found;
     json_t                     *root;
     sb_code_t                   code;
     json_error_t                e;
@@ -77,8 +77,8 @@ ngx_http_skillbox_job_parse(const char *text, size_t len,
     sb_buf_init(&job->data, NGX_HTTP_SKILLBOX_JOB_MAX);
     sb_buf_init(&job->names, SB_JOB_FILES_MAX * (SB_PATH_MAX + 1));
 
-    found = sb_json_valid_object(text, len)
-            && ngx_http_skillbox_job_input(text, len, &input);
+    valid = sb_json_valid_object(text, len);
+    found = valid && ngx_http_skillbox_job_input(text, len, &input);
 
     root = found ? ngx_http_skillbox_job_load_rest(text, len, &input) : NULL;
 
@@ -91,9 +91,10 @@ ngx_http_skillbox_job_parse(const char *text, size_t len,
                           "(line %d, column %d).", e.text, e.line, e.column);
     }
 
-    /* what sb_json_valid_object() does not take the parser may */
-
-    found = found || ngx_http_skillbox_job_input(text, len, &input);
+    if (!valid) {
+        /* what sb_json_valid_object() does not take the parser may */
+        found = ngx_http_skillbox_job_input(text, len, &input);
+    }
 
     code = ngx_http_skillbox_job_fields(root, job, err);
 

@@ -1,7 +1,8 @@
 /*
  * launch.c - see launch.h.  pid 2 of a run.  Its descriptors at the start: the job, the
- * log pipes, the writable view of /sandbox, the instructions, the socket to pid 1, all
- * close-on-exec; at the end 0, 1 and 2.  No capability, no way to main.
+ * log pipes, the writable view of /sandbox for a job that may bring files, the
+ * instructions, the socket to pid 1, all close-on-exec; at the end 0, 1 and 2.  No
+ * capability, no way to main.
  */
 #include "launch.h"
 
