@@ -21,14 +21,12 @@ def stat_text(pid):
     """Asked for all processes many times a second: no more than three system calls."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except FileNotFoundError:
+        try:
+            return os.read(fd, 4096).decode(errors="replace")
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, ProcessLookupError):  # either of both calls, as it goes
         return None
-    try:
-        return os.read(fd, 4096).decode(errors="replace")
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(fd)
 
 
 def stat_fields(pid):
