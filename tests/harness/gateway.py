@@ -328,6 +328,8 @@ class Gateway:
         watch.wait_for(lambda: len(set(self.workers()) - before) == count
                        and not set(self.workers()) & before,
                        10 * settings.SLOW, "no new workers after the reload")
+        # An old worker may be about to close the one that is kept.
+        self.session.close()
 
     def stop_helper(self, sig=signal.SIGTERM, timeout=15):
         self.helper.send_signal(sig)
