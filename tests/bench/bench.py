@@ -51,12 +51,13 @@ import peers  # noqa: E402  (after the environment is set)
 import report  # noqa: E402
 import soak  # noqa: E402
 import suites_gateway  # noqa: E402
+import suites_limits  # noqa: E402
 import suites_runs  # noqa: E402
 from harness import settings, watch  # noqa: E402
 from measure import Book, Failed  # noqa: E402
 from stand import Stand, machine  # noqa: E402
 
-SUITES = {s.name: s for s in suites_runs.SUITES + suites_gateway.SUITES + soak.SUITES}
+SUITES = {s.name: s for s in suites_runs.SUITES + suites_limits.SUITES + suites_gateway.SUITES + soak.SUITES}
 # What can go wrong with a measurement; anything else is a bug of the bench and ends it.
 TROUBLE = (Failed, AssertionError, OSError)
 
