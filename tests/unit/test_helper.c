@@ -87,6 +87,24 @@ static void a_log_of_the_limit_is_whole_and_one_byte_more_is_marked(void **state
 
 /* ---- queue ---- */
 
+/* Whoever waits goes, whoever runs is done: nothing may be left then. */
+static void leave(queue_t *q, queue_entry_t *entries, size_t n)
+{
+    for (queue_entry_t *e = entries; e < entries + n; e++) {
+        if (e->prev != NULL)
+            queue_remove(q, e);
+        else if (e->of != NULL)
+            queue_done(q, e);
+    }
+}
+
+static void is_left_empty(const queue_t *q)
+{
+    assert_int_equal(q->running, 0);
+    assert_int_equal(q->waiting + q->background, 0);
+    assert_int_equal(q->tenants, 0);
+}
+
 static void the_queue_is_first_come_first_served_and_bounded(void **state)
 {
     queue_t q;
@@ -106,6 +124,8 @@ static void the_queue_is_first_come_first_served_and_bounded(void **state)
     assert_ptr_equal(queue_next(&q, NULL), &owners[4]);
     assert_int_equal(q.running, 3);
     assert_int_equal(q.waiting, 0);
+    leave(&q, e, 6);
+    is_left_empty(&q);
 }
 
 static void one_that_could_not_start_is_the_next_in_turn(void **state)
@@ -120,6 +140,8 @@ static void one_that_could_not_start_is_the_next_in_turn(void **state)
     assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
     queue_return(&q, &e[0]);
     assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
+    leave(&q, e, 2);
+    is_left_empty(&q);
 }
 
 static bool is_not_seven(const void *owner)
@@ -139,6 +161,8 @@ static void one_that_cannot_start_lets_others_pass_and_keeps_its_turn(void **sta
     assert_ptr_equal(queue_next(&q, is_not_seven), &owners[1]);
     assert_null(queue_next(&q, is_not_seven));
     assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
+    leave(&q, e, 2);
+    is_left_empty(&q);
 }
 
 static void the_background_has_its_own_bound_and_every_fourth_turn(void **state)
@@ -166,6 +190,9 @@ static void the_background_has_its_own_bound_and_every_fourth_turn(void **state)
         assert_ptr_equal(queue_next(&q, NULL), want[i]);
     assert_null(queue_next(&q, NULL));
     assert_int_equal(q.waiting + q.background, 0);
+    leave(&q, front, 8);
+    leave(&q, back, 4);
+    is_left_empty(&q);
 }
 
 /* ---- loop ---- */

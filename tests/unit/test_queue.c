@@ -16,6 +16,24 @@ static void push(queue_t *q, queue_entry_t *e)
     assert_true(queue_push(q, e, e));
 }
 
+/* Whoever waits goes, whoever runs is done: nothing may be left then. */
+static void leave(queue_t *q, queue_entry_t *entries, size_t n)
+{
+    for (queue_entry_t *e = entries; e < entries + n; e++) {
+        if (e->prev != NULL)
+            queue_remove(q, e);
+        else if (e->of != NULL)
+            queue_done(q, e);
+    }
+}
+
+static void is_left_empty(const queue_t *q)
+{
+    assert_int_equal(q->running, 0);
+    assert_int_equal(q->waiting + q->background, 0);
+    assert_int_equal(q->tenants, 0);
+}
+
 static void a_thousand_jobs_of_one_do_not_keep_the_one_of_another_waiting(void **state)
 {
     static queue_entry_t a[1000], b;
@@ -120,6 +138,9 @@ static void so_many_of_a_tenant_may_wait_beside_those_that_can_start(void **stat
     b.waiting_cap = 1; /* none may wait, but it can start */
     push(&q, &b);
     assert_int_equal(q.waiting, 4);
+    leave(&q, a, 5);
+    leave(&q, &b, 1);
+    is_left_empty(&q);
 }
 
 static void one_tenant_does_not_fill_the_places_of_all(void **state)
@@ -169,6 +190,9 @@ static void one_that_is_returned_is_next_whoever_else_waits(void **state)
     assert_ptr_equal(queue_next(&q, NULL), &a);
     queue_done(&q, &a);
     assert_ptr_equal(queue_next(&q, NULL), &b);
+    leave(&q, &a2, 1);
+    leave(&q, &b, 1);
+    is_left_empty(&q);
 }
 
 static void turns_go_round_in_the_background_too_and_it_has_its_share(void **state)
