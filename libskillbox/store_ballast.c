@@ -27,6 +27,7 @@ static const unsigned char nothing[65536];
 
 typedef struct {
     size_t pages, page_bytes;
+    bool at_the_end; /* of the map, where no page was used yet, is room for more than twice of it */
 } ballast_t;
 
 static int ballast_of(sb_store_t *st, ballast_t *b)
@@ -42,6 +43,7 @@ static int ballast_of(sb_store_t *st, ballast_t *b)
     b->page_bytes = stat.ms_psize;
     b->pages = info.me_mapsize / stat.ms_psize / PART;
     b->pages = b->pages < PAGES_MIN ? PAGES_MIN : b->pages > PAGES_MAX ? PAGES_MAX : b->pages;
+    b->at_the_end = info.me_mapsize / stat.ms_psize > info.me_last_pgno + 3 * b->pages;
     return 0;
 }
 
@@ -62,7 +64,8 @@ static int put_pages(sb_store_t *st, MDB_txn *txn, const ballast_t *b, size_t co
     return rc;
 }
 
-/* In a transaction of its own inside of txn, which is kept or not. */
+/* In a transaction of its own inside of txn, which is kept or not.  LMDB keeps the memory of each
+ * page that was ever changed at once, so what is only tried costs as much as what is kept. */
 static int try_pages(sb_store_t *st, MDB_txn *txn, const ballast_t *b, size_t count, bool keep)
 {
     MDB_txn *inner;
@@ -86,7 +89,7 @@ int sb_ballast_take(sb_store_t *st, MDB_txn *txn)
     if (rc != 0 || stat.ms_entries != 0)
         return rc;
     rc = ballast_of(st, &b);
-    if (rc == 0)
+    if (rc == 0 && !b.at_the_end)
         rc = try_pages(st, txn, &b, 2 * b.pages, false);
     return rc == 0 ? try_pages(st, txn, &b, b.pages, true) : rc;
 }

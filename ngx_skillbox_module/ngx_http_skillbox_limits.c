@@ -216,14 +216,22 @@ static ngx_http_skillbox_tenant_t *
 ngx_http_skillbox_limits_tenant(ngx_http_skillbox_shm_t *shm, const char *id,
     int64_t now_ms)
 {
-    ngx_uint_t                   i, at;
+    ngx_uint_t                   i, n, at;
     ngx_http_skillbox_tenant_t  *t, *oldest;
 
     at = ngx_crc32_short((u_char *) id, ngx_strlen(id)) % shm->ntenants;
     oldest = NULL;
 
     for (i = 0; i < NGX_HTTP_SKILLBOX_PROBES; i++) {
-        t = &shm->tenants[(at + i) % shm->ntenants];
+        n = (at + i) % shm->ntenants;
+        t = &shm->tenants[n];
+
+        /* taken in this order, and never unused again: it is not behind */
+
+        if (!shm->used[n]) {
+            oldest = t;
+            break;
+        }
 
         if (ngx_strcmp(t->id, id) == 0) {
             t->used_ms = now_ms;
@@ -241,6 +249,7 @@ ngx_http_skillbox_limits_tenant(ngx_http_skillbox_shm_t *shm, const char *id,
         ngx_memzero(oldest, sizeof(ngx_http_skillbox_tenant_t));
         ngx_cpystrn((u_char *) oldest->id, (u_char *) id, sizeof(oldest->id));
         oldest->used_ms = now_ms;
+        shm->used[oldest - shm->tenants] = 1;
     }
 
     return oldest;

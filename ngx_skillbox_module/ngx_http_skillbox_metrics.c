@@ -792,7 +792,7 @@ ngx_http_skillbox_render_zone(sb_buf_t *b)
 
     for (i = 0; i < shm->ntenants; i++) {
 
-        if (shm->tenants[i].id[0] == '\0') {
+        if (!shm->used[i]) {
             continue;
         }
 

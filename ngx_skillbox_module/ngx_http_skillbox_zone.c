@@ -14,6 +14,8 @@ static ngx_int_t ngx_http_skillbox_init_zone(ngx_shm_zone_t *zone,
 static uint64_t ngx_http_skillbox_start_ticks(ngx_pid_t pid);
 static ngx_uint_t ngx_http_skillbox_worker_gone(
     ngx_http_skillbox_worker_t *w);
+static void ngx_http_skillbox_clear_place(ngx_http_skillbox_shm_t *shm,
+    ngx_uint_t place);
 
 
 /* a worker's own */
@@ -117,14 +119,30 @@ ngx_http_skillbox_init_zone(ngx_shm_zone_t *zone, void *data)
         goto failed;
     }
 
-    /* what is left is for tenants; the slab's own pages were subtracted */
+    /*
+     * what is left is for tenants; the slab's own pages were subtracted, and
+     * "used" may need a page more than its bytes
+     */
 
-    shm->ntenants = pool->pfree * ngx_pagesize
-                    / sizeof(ngx_http_skillbox_tenant_t);
+    if (pool->pfree < 2) {
+        goto failed;
+    }
 
-    shm->tenants = ngx_slab_calloc(pool, shm->ntenants
-                                         * sizeof(ngx_http_skillbox_tenant_t));
-    if (shm->tenants == NULL || shm->ntenants < NGX_HTTP_SKILLBOX_PROBES) {
+    shm->ntenants = (pool->pfree - 1) * ngx_pagesize
+                    / (sizeof(ngx_http_skillbox_tenant_t) + 1);
+
+    if (shm->ntenants < NGX_HTTP_SKILLBOX_PROBES) {
+        goto failed;
+    }
+
+    shm->used = ngx_slab_calloc(pool, shm->ntenants);
+    if (shm->used == NULL) {
+        goto failed;
+    }
+
+    shm->tenants = ngx_slab_alloc(pool, shm->ntenants
+                                        * sizeof(ngx_http_skillbox_tenant_t));
+    if (shm->tenants == NULL) {
         goto failed;
     }
 
@@ -217,10 +235,23 @@ ngx_http_skillbox_worker_gone(ngx_http_skillbox_worker_t *w)
 }
 
 
+static void
+ngx_http_skillbox_clear_place(ngx_http_skillbox_shm_t *shm, ngx_uint_t place)
+{
+    ngx_uint_t  n;
+
+    for (n = 0; n < shm->ntenants; n++) {
+        if (shm->used[n]) {
+            shm->tenants[n].runs[place] = 0;
+        }
+    }
+}
+
+
 ngx_uint_t
 ngx_http_skillbox_reap_workers(ngx_http_skillbox_shm_t *shm)
 {
-    ngx_uint_t                   i, n, found;
+    ngx_uint_t                   i, found;
     ngx_http_skillbox_worker_t  *w;
 
     found = 0;
@@ -234,9 +265,7 @@ ngx_http_skillbox_reap_workers(ngx_http_skillbox_shm_t *shm)
             continue;
         }
 
-        for (n = 0; n < shm->ntenants; n++) {
-            shm->tenants[n].runs[i] = 0;
-        }
+        ngx_http_skillbox_clear_place(shm, i);
 
         w->pid = 0;
         found++;
@@ -255,7 +284,7 @@ void
 ngx_http_skillbox_zone_init(ngx_cycle_t *cycle,
     ngx_http_skillbox_main_conf_t *smcf)
 {
-    ngx_uint_t                   i, n;
+    ngx_uint_t                   i;
     ngx_slab_pool_t             *pool;
     ngx_http_skillbox_shm_t     *shm;
     ngx_http_skillbox_worker_t  *w;
@@ -280,9 +309,7 @@ ngx_http_skillbox_zone_init(ngx_cycle_t *cycle,
 
         if (w->pid == 0 || w->pid == ngx_pid) {
 
-            for (n = 0; n < shm->ntenants; n++) {
-                shm->tenants[n].runs[i] = 0;
-            }
+            ngx_http_skillbox_clear_place(shm, i);
 
             w->pid = ngx_pid;
             w->ticks = ngx_http_skillbox_start_ticks(ngx_pid);

@@ -63,7 +63,14 @@ typedef struct {
     ngx_http_skillbox_worker_t    workers[NGX_HTTP_SKILLBOX_WORKERS];
     ngx_http_skillbox_failure_t   failures[NGX_HTTP_SKILLBOX_FAILURES];
     ngx_http_skillbox_metrics_t  *metrics;
+
+    /*
+     * Entries are neither read nor written before they were used for the first
+     * time, so that the zone takes memory for tenants that there are.
+     */
+
     ngx_http_skillbox_tenant_t   *tenants;
+    u_char                       *used;        /* of each entry: 0 or 1 */
     ngx_uint_t                    ntenants;
 } ngx_http_skillbox_shm_t;
 

@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """The numbers of docs/performance.md, measured here and now.
 
-Everything is compared with what the same host does without us, in the same run: each
-round measures every row once, one after the other, every other round backwards, so that a slow
-minute of the machine hits both sides. Ratios are taken within a round; printed are medians over the rounds
-and, in brackets, the quartiles.
+Everything is compared with what the same host does without us, in the same run: one suite after the
+other, and of each suite, each round measures every row once, one after the other, every other round
+backwards, so that a slow minute of the machine hits both sides. Ratios are taken within a round; printed are
+medians over the rounds and, in brackets, the quartiles.
 
 A measurement in which anything failed is no result: it is counted and reported as a failure.
 """
@@ -86,23 +86,9 @@ def empty_directory_caches():
         pathlib.Path("/proc/sys/vm/drop_caches").write_text("2")
 
 
-def prepared(suites, book):
-    """Those that could be prepared; the others are told of."""
-    ready = []
-    for suite in suites:
-        try:
-            suite.prepare()
-            ready.append(suite)
-        except TROUBLE as error:
-            say(f"{suite.name}: left out: {error}")
-            book.fail((suite.name, "preparation"), 0, error)
-    return ready
-
-
-def measure(suites, book):
-    for number in range(OPTIONS.rounds):
-        begun = time.monotonic()
-        steps = [step for s in suites if number < s.rounds for step in s.steps(number)]
+def rounds(suite, book):
+    for number in range(min(OPTIONS.rounds, suite.rounds)):
+        steps = suite.steps(number)
         for row, function in steps if number % 2 == 0 else reversed(steps):
             try:
                 sample = function()
@@ -111,14 +97,27 @@ def measure(suites, book):
             except TROUBLE as error:
                 say(f"failed: {row}: {error}")
                 book.fail(row or ("a step",), number, error)
-        if steps:
-            say(f"round {number + 1} of {OPTIONS.rounds}: {time.monotonic() - begun:.0f} s")
-    for suite in suites:
-        try:
-            suite.once()
-        except TROUBLE as error:
-            say(f"failed: {suite.name}: {error}")
-            book.fail((suite.name, "once"), 0, error)
+
+
+def measure(suite, book):
+    """With its gateways, and no others: what else waits on a machine costs whatever runs some time."""
+    begun = time.monotonic()
+    step = "preparation"
+    try:
+        suite.prepare()
+        empty_directory_caches()
+        rounds(suite, book)
+        step = "once"
+        suite.once()
+    except TROUBLE as error:
+        say(f"failed: {suite.name}: {error}")
+        book.fail((suite.name, step), 0, error)
+    try:
+        suite.stand.stop()
+    except AssertionError as error:
+        say(f"failed: {suite.name}: {error}")
+        book.fail((suite.name, "end"), 0, error)
+    say(f"{suite.name}: {time.monotonic() - begun:.0f} s")
 
 
 def main():
@@ -137,17 +136,17 @@ def main():
     book, begun, facts = Book(), time.monotonic(), machine()
     with tempfile.TemporaryDirectory(prefix="sbb-", dir="/tmp") as folder:
         found = {} if OPTIONS.no_peers or not any(issubclass(c, suites_runs.OneLine) for c in classes) else peers.find(book, out)
-        stand = Stand(folder, OPTIONS.quick)
-        try:
-            suites = [c(stand, book, found, 0.1 if OPTIONS.quick else 1.0) for c in classes]
-            for suite in suites:
-                suite.soak_seconds = OPTIONS.seconds
-            suites = prepared(suites, book)
-            empty_directory_caches()
-            say(f"prepared in {time.monotonic() - begun:.0f} s")
-            measure(suites, book)
-        finally:
-            stand.stop()
+        suites = []
+        for kind in classes:
+            own = pathlib.Path(folder) / kind.name
+            own.mkdir()
+            suite = kind(Stand(own, OPTIONS.quick), book, found, 0.1 if OPTIONS.quick else 1.0)
+            suite.soak_seconds = OPTIONS.seconds
+            suites.append(suite)
+            try:
+                measure(suite, book)
+            finally:
+                suite.stand.stop()
     facts["seconds"] = round(time.monotonic() - begun)
     facts["rounds"] = OPTIONS.rounds
     facts["quick"] = OPTIONS.quick
