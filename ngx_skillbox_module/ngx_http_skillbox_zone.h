@@ -40,7 +40,7 @@ typedef struct {
 
 
 typedef struct {
-    char                          id[SB_TENANT_MAX + 1];   /* "": free */
+    char                          id[SB_TENANT_MAX + 1];
     int64_t                       used_ms;
     int64_t                       arrival_us;  /* the rate's, see _limits.c */
     uint16_t                      runs[NGX_HTTP_SKILLBOX_WORKERS];

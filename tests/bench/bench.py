@@ -99,25 +99,31 @@ def rounds(suite, book):
                 book.fail(row or ("a step",), number, error)
 
 
+def trouble(suite, book, step, error):
+    say(f"failed: {suite.name}: {error}")
+    book.fail((suite.name, step), 0, error)
+
+
 def measure(suite, book):
-    """With its gateways, and no others: what else waits on a machine costs whatever runs some time."""
+    """With its gateways, and no others: what else waits on a machine costs whatever runs some time.  Whether it could be
+    prepared; without that it has nothing to show."""
     begun = time.monotonic()
     step = "preparation"
     try:
         suite.prepare()
+        step = "once"
         empty_directory_caches()
         rounds(suite, book)
-        step = "once"
         suite.once()
     except TROUBLE as error:
-        say(f"failed: {suite.name}: {error}")
-        book.fail((suite.name, step), 0, error)
-    try:
-        suite.stand.stop()
-    except AssertionError as error:
-        say(f"failed: {suite.name}: {error}")
-        book.fail((suite.name, "end"), 0, error)
+        trouble(suite, book, step, error)
+    finally:  # whatever ends it
+        try:
+            suite.stand.stop()
+        except AssertionError as error:
+            trouble(suite, book, "end", error)
     say(f"{suite.name}: {time.monotonic() - begun:.0f} s")
+    return step != "preparation"
 
 
 def main():
@@ -142,11 +148,8 @@ def main():
             own.mkdir()
             suite = kind(Stand(own, OPTIONS.quick), book, found, 0.1 if OPTIONS.quick else 1.0)
             suite.soak_seconds = OPTIONS.seconds
-            suites.append(suite)
-            try:
-                measure(suite, book)
-            finally:
-                suite.stand.stop()
+            if measure(suite, book):
+                suites.append(suite)
     facts["seconds"] = round(time.monotonic() - begun)
     facts["rounds"] = OPTIONS.rounds
     facts["quick"] = OPTIONS.quick

@@ -8,7 +8,7 @@ import time
 
 from measure import ENVIRONMENT, Failed, run_request, run_tool, runs, spawn
 from suite import Suite, Table, ms, number
-from suites_runs import Bash, HelperAlone, Node, Python
+from suites_runs import Bash, HelperAlone, Many, Node, Python
 
 FORKSERVER = pathlib.Path(__file__).with_name("forkserver.py")
 # Has started, and waits for its word in a system call, as our Node.js processes do.
@@ -56,7 +56,7 @@ class Limits(HelperAlone):
 
     name = "limits"
     about = "the parts of a run, each alone: the gateway, the sandbox, a process that waits, without any sandbox"
-    COMMANDS = {"Python": Python.command, "Node": Node.command, "Bash": Bash.command}
+    LANGUAGES = {"Python": Python, "Node": Node, "Bash": Bash}
 
     def prepare(self):
         super().prepare()
@@ -69,8 +69,8 @@ class Limits(HelperAlone):
 
     def steps(self, number):
         some, many = self.times(15), self.times(100)
-        return [*((self.row(f"{language}, bare"), lambda c=command: with_cpu(lambda: spawn(c, some)))
-                  for language, command in self.COMMANDS.items()),
+        return [*((self.row(f"{language}, bare"), lambda s=suite: with_cpu(lambda: spawn(s.command, some)))
+                  for language, suite in self.LANGUAGES.items()),
                 (self.row("gateway alone"), lambda: runs(self.null, self.request, count=many, pause_us=10_000)),
                 (self.row("gateway alone, in a row"), lambda: with_cpu(lambda: runs(self.null, self.request, count=many))),
                 (self.row("true, bare"), lambda: with_cpu(lambda: spawn(self.COMMAND, many))),
@@ -92,14 +92,13 @@ class Limits(HelperAlone):
         return self.us("gateway alone"), sandbox[0] - sandbox[1], own
 
     def latency(self):
-        targets = {"Python": 0.12, "Node": 0.15, "Bash": 2.0}
         rows = []
-        for language, limit in targets.items():
+        for language, suite in self.LANGUAGES.items():
             parts = self.parts(language)
             if parts is not None:
                 bare = self.us(f"{language}, bare")
                 rows.append([language, ms(bare), *map(ms, parts), number(sum(parts) / bare, 2),
-                             number((parts[0] + parts[1]) / bare, 2), limit])
+                             number((parts[0] + parts[1]) / bare, 2), suite.limit])
         return Table("What a run is made of, each part alone", [
             "", "bare, p50 ms", "the gateway", "the sandbox", "the process, no sandbox", "sum of bare",
             "without the process", "target"], rows)
@@ -114,7 +113,7 @@ class Limits(HelperAlone):
         parts = gateway, sandbox - true, fork
         return Table("Processor time of a run of Python, the whole machine's", [
             "", "bare, ms", "the gateway", "the sandbox", "a forked child, no sandbox", "bare, of the sum", "target"],
-            [["Python", ms(python), *map(ms, parts), number(python / sum(parts), 2), 3.0]])
+            [["Python", ms(python), *map(ms, parts), number(python / sum(parts), 2), Many.LIMIT]])
 
     def tables(self):
         return [self.latency(), self.throughput()]

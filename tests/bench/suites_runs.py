@@ -55,6 +55,7 @@ class OneLine(Suite):
 
     lang, title, code = "", "", ""
     command = []
+    limit = 0.0  # of bare, when one is ready
     runs, pause_ms = 40, 20
     KINDS = {"default": "ready", "cold": "none ready"}
 
@@ -114,6 +115,7 @@ class Python(OneLine):
     name, lang, title, code = "python", "python", "One line of Python", "pass"
     about = "one line of Python: bare, in other sandboxes, over HTTP"
     command = ["/usr/bin/python3", "-c", "pass"]
+    limit = 0.12
     runs = 80
     KINDS = {**OneLine.KINDS, "off": "no zygote"}
 
@@ -121,7 +123,7 @@ class Python(OneLine):
         ready, bare = (self.name, "http ready"), (self.name, "bare")
         tails = [target(f"Python, ready, p{p} of bare p50", one(self.book.tail_ratio(ready, bare, p)), limit)
                  for p, limit in ((95, 0.25), (99, 0.5))]
-        return [target("Python, ready, p50 of bare", self.book.ratio(ready, bare), 0.12), *tails,
+        return [target("Python, ready, p50 of bare", self.book.ratio(ready, bare), self.limit), *tails,
                 target("Python, none ready, p50 of bare", self.book.ratio((self.name, "http none ready"), bare), 0.45)]
 
 
@@ -129,21 +131,23 @@ class Node(OneLine):
     name, lang, title, code = "node", "node", "One line of JavaScript", "0"
     about = "one line of JavaScript (Node.js)"
     command = ["node", "-e", "0"]
+    limit = 0.15
     runs, pause_ms = 25, 150
 
     def targets(self):
         return [target(f"Node, {what}, p50 of bare", self.book.ratio((self.name, f"http {what}"), (self.name, "bare")), limit)
-                for what, limit in (("ready", 0.15), ("none ready", 1.25))]
+                for what, limit in (("ready", self.limit), ("none ready", 1.25))]
 
 
 class Bash(OneLine):
     name, lang, title, code = "bash", "bash", "One line of Bash", ":"
     about = "one line of Bash"
     command = ["/bin/bash", "-c", ":"]
+    limit = 2.0
     runs, pause_ms = 80, 10
 
     def targets(self):
-        return [target("Bash, p50 of bare", self.book.ratio((self.name, "http ready"), (self.name, "bare")), 2.0)]
+        return [target("Bash, p50 of bare", self.book.ratio((self.name, "http ready"), (self.name, "bare")), self.limit)]
 
 
 def one(value):
@@ -239,6 +243,7 @@ class Many(Suite):
 
     name = "many"
     about = "100 runs by 10 clients, and runs a second with both cores full, against bare"
+    LIMIT = 3.0  # Python, of bare
     LANGUAGES = {"python": ("pass", Python.command, 2), "bash": (":", Bash.command, 1), "node": ("0", Node.command, 1)}
 
     def prepare(self):
@@ -276,7 +281,7 @@ class Many(Suite):
 
     def targets(self):
         return [target("Python runs a second, saturated, of bare on all cores",
-                       self.book.ratio(("many", "python", "http"), ("many", "python", "bare"), "per_second"), 3.0, True)]
+                       self.book.ratio(("many", "python", "http"), ("many", "python", "bare"), "per_second"), self.LIMIT, True)]
 
 
 class Cold(Suite):

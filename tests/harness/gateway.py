@@ -481,6 +481,14 @@ class Gateway:
     def get(self, path, **kwargs):
         return self.request("GET", path, **kwargs)
 
+    def pages(self, path, **kwargs):
+        """The answers that make a list: each says where the next is."""
+        while path:
+            answer = self.get(path, **kwargs)
+            assert answer.status_code == 200, answer.text
+            yield answer
+            path = answer.links.get("next", {}).get("url")
+
     def post(self, path, **kwargs):
         return self.request("POST", path, **kwargs)
 

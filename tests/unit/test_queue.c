@@ -304,6 +304,96 @@ static void the_counts_are_right_after_any_order_of_calls(void **state)
     assert_null(q.turn[1]);
 }
 
+static void the_queue_is_first_come_first_served_and_bounded(void **state)
+{
+    queue_t q;
+    queue_entry_t e[6] = {0};
+    int owners[6];
+
+    queue_init(&q, 2, 0, 3);
+    for (int i = 0; i < 5; i++)
+        assert_true(queue_push(&q, &e[i], &owners[i]));
+    assert_false(queue_push(&q, &e[5], &owners[5]));
+    for (int i = 0; i < 3; i++)
+        assert_ptr_equal(queue_next(&q, NULL), &owners[i]);
+    assert_null(queue_next(&q, NULL)); /* no place free */
+    queue_remove(&q, &e[3]);
+    queue_remove(&q, &e[3]); /* idempotent */
+    queue_done(&q, &e[0]);
+    assert_ptr_equal(queue_next(&q, NULL), &owners[4]);
+    assert_int_equal(q.running, 3);
+    assert_int_equal(q.waiting, 0);
+    leave(&q, e, 6);
+    is_left_empty(&q);
+}
+
+static void one_that_could_not_start_is_the_next_in_turn(void **state)
+{
+    queue_t q;
+    queue_entry_t e[2] = {0};
+    int owners[2];
+
+    queue_init(&q, 4, 0, 1);
+    assert_true(queue_push(&q, &e[0], &owners[0]));
+    assert_true(queue_push(&q, &e[1], &owners[1]));
+    assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
+    queue_return(&q, &e[0]);
+    assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
+    leave(&q, e, 2);
+    is_left_empty(&q);
+}
+
+static bool is_not_seven(const void *owner)
+{
+    return *(const int *)owner != 7;
+}
+
+static void one_that_cannot_start_lets_others_pass_and_keeps_its_turn(void **state)
+{
+    queue_t q;
+    queue_entry_t e[2] = {0};
+    int owners[2] = {7, 8};
+
+    queue_init(&q, 4, 0, 2);
+    assert_true(queue_push(&q, &e[0], &owners[0]));
+    assert_true(queue_push(&q, &e[1], &owners[1]));
+    assert_ptr_equal(queue_next(&q, is_not_seven), &owners[1]);
+    assert_null(queue_next(&q, is_not_seven));
+    assert_ptr_equal(queue_next(&q, NULL), &owners[0]);
+    leave(&q, e, 2);
+    is_left_empty(&q);
+}
+
+static void the_background_has_its_own_bound_and_every_fourth_turn(void **state)
+{
+    queue_t q;
+    queue_entry_t front[8] = {0}, back[4] = {0};
+    int f[8], b[4];
+    const int *want[] = {&f[0], &f[1], &f[2], &b[0], &f[3], &f[4],
+                         &f[5], &b[1], &f[6], &f[7], &b[2]};
+
+    queue_init(&q, 10, 2, 0); /* nothing runs yet; the last place is for another tenant */
+    for (int i = 0; i < 4; i++)
+        back[i].background = true;
+    assert_true(queue_push(&q, &back[0], &b[0]));
+    assert_true(queue_push(&q, &back[1], &b[1]));
+    assert_false(queue_push(&q, &back[2], &b[2])); /* full ... */
+    assert_true(queue_full(&q, true));
+    queue_restore(&q, &back[2], &b[2]); /* ... but not for one that was accepted before */
+    for (int i = 0; i < 8; i++)
+        assert_true(queue_push(&q, &front[i], &f[i]));
+    assert_int_equal(q.waiting, 8);
+    assert_int_equal(q.background, 3);
+    q.max_running = 100;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        assert_ptr_equal(queue_next(&q, NULL), want[i]);
+    assert_null(queue_next(&q, NULL));
+    assert_int_equal(q.waiting + q.background, 0);
+    leave(&q, front, 8);
+    leave(&q, back, 4);
+    is_left_empty(&q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +405,10 @@ int main(void)
         cmocka_unit_test(one_that_is_returned_is_next_whoever_else_waits),
         cmocka_unit_test(turns_go_round_in_the_background_too_and_it_has_its_share),
         cmocka_unit_test(one_that_was_accepted_is_never_refused),
+        cmocka_unit_test(the_queue_is_first_come_first_served_and_bounded),
+        cmocka_unit_test(one_that_could_not_start_is_the_next_in_turn),
+        cmocka_unit_test(one_that_cannot_start_lets_others_pass_and_keeps_its_turn),
+        cmocka_unit_test(the_background_has_its_own_bound_and_every_fourth_turn),
         cmocka_unit_test(the_counts_are_right_after_any_order_of_calls),
     };
 
