@@ -157,6 +157,19 @@ sb_code_t cgroup_limit(const cgroups_t *cg, cgroup_leaf_t *leaf, int64_t memory,
     return rc == 0 ? SB_OK : sb_err_errno(err, rc, "control group: %s", step);
 }
 
+sb_code_t cgroup_places(const cgroups_t *cg, cgroup_leaf_t *leaf, bool keeper, sb_err_t *err)
+{
+    const int base = cg->base[cg->version == 2 ? 0 : CG_PIDS];
+
+    if (leaf->name[0] == '\0' || leaf->keeper == keeper)
+        return SB_OK;
+    int rc = put_number(base, leaf->name, "pids.max", cg->pids + keeper);
+    if (rc != 0)
+        return sb_err_errno(err, rc, "control group: pids.max");
+    leaf->keeper = keeper;
+    return SB_OK;
+}
+
 /* ---- files ---- */
 
 /* v1 has a hierarchy for each controller.  The peak is written, too: to set it back. */

@@ -46,6 +46,7 @@ typedef struct {
                                 */
     int nenter;
     int64_t memory, cpu_milli; /* the limits that are surely set; 0: none */
+    bool keeper;               /* pids.max has its place */
     int file[CG_FILES];        /* kept open; -1: there is none, or not yet */
 } cgroup_leaf_t;
 
@@ -91,6 +92,9 @@ sb_code_t cgroup_make(cgroups_t *cg, cgroup_leaf_t *leaf, sb_err_t *err);
  * that would hold up what is done ahead in it.
  */
 bool cgroup_renew(const cgroups_t *cg, cgroup_leaf_t *leaf);
+/* One more place under pids.max, for what is not the script's (keeper.h), or no more; for a sandbox
+ * that is not there yet. */
+sb_code_t cgroup_places(const cgroups_t *cg, cgroup_leaf_t *leaf, bool keeper, sb_err_t *err);
 /* The limits of the run that a sandbox is now given; what is in it already counts. */
 sb_code_t cgroup_limit(const cgroups_t *cg, cgroup_leaf_t *leaf, int64_t memory, int64_t cpu_milli,
                        sb_err_t *err);

@@ -1,6 +1,7 @@
 /*
  * init.c - see init.h.  Confined before the script's process gets its run (same filter, no
- * capability, not dumpable), holding one descriptor that matters: the status socket.
+ * capability, not dumpable), holding one descriptor that matters: the status socket.  Beside the
+ * script's processes it may have one more child, their keeper (keeper.h).
  * What pid 2 says about its start comes over a socket of its own once it reads the
  * caller's bytes: the socket to main is never in such a process.
  */
@@ -15,9 +16,11 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fault.h"
+#include "keeper.h"
 #include "launch.h"
 #include "memwatch.h"
 #include "report.h"
@@ -25,9 +28,20 @@
 
 #define REAP_AT_ONCE 256
 
-enum { FD_LAUNCH = FD_STATUS + 1 }; /* our end of the socket to pid 2 */
+/* Our end of the socket to pid 2; what keeper_alone() reads. */
+enum { FD_LAUNCH = FD_STATUS + 1, FD_LAST_PID };
 
 typedef enum { REAPED_ALL, REAPED_MANY, REAPED_SCRIPT } reaped_t; /* MANY: there may be more */
+
+typedef struct {
+    pid_t script;
+    pid_t keeper; /* 0: none, or reaped */
+    bool ending;  /* the keeper was killed */
+    bool executed;
+    int signals;
+    int64_t started_ms;
+    memwatch_t memory; /* where there is no keeper */
+} watch_t;
 
 static void __attribute__((noreturn)) fail(const char *step, int err, const char *text)
 {
@@ -35,14 +49,17 @@ static void __attribute__((noreturn)) fail(const char *step, int err, const char
     _exit(EXIT_SETUP);
 }
 
-/* Of all descriptors only the two sockets stay: no log pipe is held open. */
-static int keep_two(int from_launch)
+/* Of all descriptors only the two sockets and that file stay: no log pipe is held open.  All of
+ * ours have higher numbers before: see step_descriptors() in sandbox.c. */
+static int keep_descriptors(int from_launch, int last_pid)
 {
     if (dup3(from_launch, FD_LAUNCH, O_CLOEXEC) < 0)
         return -1;
+    if (last_pid >= 0 && dup3(last_pid, FD_LAST_PID, O_CLOEXEC) < 0)
+        return -1;
     if (sys_close_range(0, FD_STATUS - 1, 0) != 0)
         return -1;
-    return sys_close_range(FD_LAUNCH + 1, ~0u, 0);
+    return sys_close_range(last_pid >= 0 ? FD_LAST_PID + 1 : FD_LAST_PID, ~0u, 0);
 }
 
 /* One message of pid 2; 0 when there are no more. */
@@ -126,21 +143,38 @@ static pid_t take_start(pid_t script, pid_t ready, bool *executed)
 
 /* ---- while the script runs ---- */
 
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
 /*
  * Orphans become pid 1's children; the script's own end is everybody's.  A bounded number at
  * once, so that a script can't keep us from the rest with them.
  */
-static reaped_t reap(pid_t script, int *wstatus)
+static reaped_t reap(watch_t *w, int *wstatus)
 {
     for (int i = 0; i < REAP_AT_ONCE; i++) {
         pid_t pid = waitpid(-1, wstatus, WNOHANG);
 
-        if (pid == script)
+        if (pid == w->script)
             return REAPED_SCRIPT;
         if (pid <= 0)
             return REAPED_ALL;
+        if (pid == w->keeper)
+            w->keeper = 0;
     }
     return REAPED_MANY;
+}
+
+static void end_keeper(watch_t *w)
+{
+    if (w->keeper > 0 && !w->ending)
+        (void)kill(w->keeper, SIGKILL);
+    w->ending = true;
 }
 
 /*
@@ -148,14 +182,28 @@ static reaped_t reap(pid_t script, int *wstatus)
  * could still write to what is read afterwards.  With no child left there is no process left: each
  * orphan becomes ours before its parent is gone.
  */
-static void end_all(void)
+static void end_all(watch_t *w)
 {
-    if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
-        return;
+    end_keeper(w);
     if (getpid() == 1) /* else "all" would be every process of this user on the host */
         (void)kill(-1, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
         ;
+    w->keeper = 0;
+}
+
+/* The script is reaped: a keeper that sleeps writes nothing, and ends with us. */
+static void end_others(watch_t *w)
+{
+    pid_t pid = 0;
+
+    for (int i = 0; i < REAP_AT_ONCE && (pid = waitpid(-1, NULL, WNOHANG)) > 0; i++)
+        if (pid == w->keeper)
+            w->keeper = 0;
+    if (pid < 0 && errno == ECHILD)
+        return;
+    if (w->keeper == 0 || w->ending || !keeper_alone(w->keeper, FD_LAST_PID))
+        end_all(w);
 }
 
 static uint64_t microseconds(struct timeval tv)
@@ -163,54 +211,72 @@ static uint64_t microseconds(struct timeval tv)
     return (uint64_t)tv.tv_sec * 1000000 + (uint64_t)tv.tv_usec;
 }
 
-static void add_usage(run_report_t *report)
+static void add_usage(run_report_t *report, pid_t keeper)
 {
     struct rusage usage;
 
     if (getrusage(RUSAGE_CHILDREN, &usage) != 0)
         return;
     report->cpu_usec = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+    if (keeper > 0)
+        report->cpu_usec += keeper_cpu_usec(keeper);
     report->maxrss = (uint64_t)usage.ru_maxrss * 1024;
 }
 
-static void tell_main(uint32_t kind, int wstatus, bool executed)
+static void tell_main(const watch_t *w, uint32_t kind, int wstatus)
 {
     run_report_t report = {
-        .magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus, .executed = executed};
+        .magic = STAGE_MAGIC, .kind = kind, .wstatus = wstatus, .executed = w->executed};
 
-    add_usage(&report);
+    add_usage(&report, w->keeper);
     (void)sys_send_fds(FD_STATUS, &report, sizeof(report), NULL, 0); /* main may have gone */
 }
 
-static void watch_over(pid_t script, bool executed, int signals, memwatch_t *memory)
+/* Until there is something to be done. */
+static int timeout(const watch_t *w)
 {
-    struct pollfd fds[] = {{.fd = FD_STATUS, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+    int64_t left;
+
+    if (w->keeper == 0)
+        return memwatch_timeout(&w->memory);
+    if (w->ending)
+        return -1; /* its death is a signal */
+    left = w->started_ms + KEEPER_MS - now_ms();
+    return left <= 0 ? 0 : (int)left;
+}
+
+static void watch_over(watch_t *w)
+{
+    struct pollfd fds[] = {{.fd = FD_STATUS, .events = POLLIN},
+                           {.fd = w->signals, .events = POLLIN}};
     struct signalfd_siginfo info;
     reaped_t reaped = REAPED_MANY; /* who ended before the signal was blocked */
     int wstatus = 0;
 
     for (;;) {
         if (reaped == REAPED_MANY)
-            reaped = reap(script, &wstatus);
+            reaped = reap(w, &wstatus);
         if (reaped == REAPED_SCRIPT) {
-            end_all();
+            end_others(w);
             SB_FAULT_POINT("script reaped");
-            tell_main(RUN_EXITED, wstatus, executed);
+            tell_main(w, RUN_EXITED, wstatus);
             SB_FAULT_POINT("end reported");
             return;
         }
-        if (memwatch_over(memory)) {
-            tell_main(RUN_OUT_OF_MEMORY, 0, executed);
-            end_all();
+        if (memwatch_over(&w->memory)) {
+            tell_main(w, RUN_OUT_OF_MEMORY, 0);
+            end_all(w);
             return;
         }
-        if (poll(fds, 2, reaped == REAPED_MANY ? 0 : memwatch_timeout(memory)) <= 0)
+        if (w->keeper > 0 && timeout(w) == 0)
+            end_keeper(w);
+        if (poll(fds, 2, reaped == REAPED_MANY ? 0 : timeout(w)) <= 0)
             continue;
         if (fds[0].revents != 0) { /* a word from main means one thing, and so does its death */
-            end_all();
+            end_all(w);
             return;
         }
-        if (read(signals, &info, sizeof(info)) > 0)
+        if (read(w->signals, &info, sizeof(info)) > 0)
             reaped = REAPED_MANY;
     }
 }
@@ -228,10 +294,9 @@ static int open_signals(void)
 
 void init_run(run_t *run)
 {
-    memwatch_t memory = {.proc = -1};
+    watch_t watch = {.memory = {.proc = -1}};
     launch_limits_t limits;
-    int pair[2], signals;
-    bool executed = false;
+    int pair[2];
     const char *step;
     pid_t script;
 
@@ -245,11 +310,11 @@ void init_run(run_t *run)
         run->to_init = pair[1];
         sandbox_script(run);
     }
-    if (keep_two(pair[0]) != 0)
+    if (keep_descriptors(pair[0], run->last_pid) != 0)
         fail("init descriptors", errno, NULL);
     SB_FAULT_POINT("script forked");
-    signals = open_signals();
-    if (signals < 0)
+    watch.signals = open_signals();
+    if (watch.signals < 0)
         fail("init signals", errno, NULL);
     step = sandbox_confine_init(run);
     if (step != NULL)
@@ -258,9 +323,13 @@ void init_run(run_t *run)
         fail("init confined", errno, NULL);
     await_launch();
     take_limits(script, &limits);
-    script = take_start(script, limits.ready_pid, &executed);
+    watch.script = take_start(script, limits.ready_pid, &watch.executed);
+    watch.keeper = limits.keeper_pid;
+    watch.started_ms = now_ms();
+    if (watch.executed)
+        end_keeper(&watch); /* of a memory that nothing has any more */
     if (run->cgroup == 0)
-        memwatch_start(&memory, limits.memory_bytes);
-    watch_over(script, executed, signals, &memory);
+        memwatch_start(&watch.memory, limits.memory_bytes);
+    watch_over(&watch);
     _exit(0);
 }

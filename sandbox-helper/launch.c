@@ -457,7 +457,8 @@ static void hand_over(launch_t *l)
 void launch_script(const run_t *run)
 {
     const launch_limits_t limits = {.memory_bytes = run->request->memory_bytes,
-                                    .ready_pid = run->ready >= 0 ? run->ready_pid : 0};
+                                    .ready_pid = run->ready >= 0 ? run->ready_pid : 0,
+                                    .keeper_pid = run->keeper};
     launch_t *l = &launch;
     const char *step = "init";
 

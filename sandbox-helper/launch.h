@@ -19,6 +19,7 @@
 typedef struct {
     uint64_t memory_bytes; /* what pid 1 watches where no control group does */
     int32_t ready_pid;     /* an interpreter that waits (ready.h), or 0 */
+    int32_t keeper_pid;    /* keeper.h, or 0 */
 } launch_limits_t;
 
 void launch_script(const run_t *run) __attribute__((noreturn));

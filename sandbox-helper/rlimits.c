@@ -85,8 +85,8 @@ static int limit_all(const stage_config_t *config, uint64_t file_bytes, bool gro
         {RLIMIT_STACK, 8 * SB_MIB},
         {RLIMIT_FSIZE, file_bytes}, /* sparse files: a tmpfs does not count holes */
         /* counted per user namespace since Linux 5.14; a group's pids.max, which tells that it
-           was hit, comes first */
-        {RLIMIT_NPROC, config->nproc + groups},
+           was hit and has a keeper's place (keeper.h), comes first */
+        {RLIMIT_NPROC, config->nproc + (groups ? 2 : 0)},
         {RLIMIT_NOFILE, config->nofile}, /* bounds what is in flight in sockets, too */
         {RLIMIT_CORE, 1},                /* not 0: a core_pattern pipe starts despite of 0 */
         {RLIMIT_MEMLOCK, 64 * SB_KIB},

@@ -26,6 +26,7 @@
 #include "idmap.h"
 #include "init.h"
 #include "jobfile.h"
+#include "keeper.h"
 #include "landlock.h"
 #include "launch.h"
 #include "mounts.h"
@@ -141,6 +142,20 @@ static int step_warm_up(void *ctx)
     if (form != NULL && poll(&run, 1, 0) == 0)
         form->warm_up();
     return 0;
+}
+
+/* Nor then; and not for what is executed, which has another memory. */
+static int step_keeper(void *ctx)
+{
+    run_t *run = ctx;
+    struct pollfd word = {.fd = FD_STATUS, .events = POLLIN};
+
+    if (run->last_pid < 0)
+        return 0;
+    close(run->last_pid);
+    if (poll(&word, 1, 0) == 0)
+        run->keeper = keeper_make(&run->stage->config);
+    return run->keeper < 0 ? -1 : 0;
 }
 
 static int step_interpreter(void *ctx)
@@ -298,6 +313,17 @@ static int step_sysctl(void *ctx)
 
     run->sysctl = open("/proc/sys/user", O_PATH | O_DIRECTORY | O_CLOEXEC);
     return run->sysctl < 0 ? -1 : 0;
+}
+
+/* The same for pid 1, which has to see its keeper, too.  Without a group the keeper would be one of
+ * the script's own processes for RLIMIT_NPROC, and its memory would count twice (memwatch.h). */
+static int step_last_pid(void *ctx)
+{
+    run_t *run = ctx;
+
+    if (run->stage->form != NULL && run->cgroup != 0 && !run->stage->no_proc)
+        run->last_pid = open(KEEPER_LAST_PID, O_RDONLY | O_CLOEXEC);
+    return 0;
 }
 
 /*
@@ -660,6 +686,7 @@ static const step_t building[] = {
     {"mount out", step_out},
     {"mount work", step_work},
     {"sysctl", step_sysctl},
+    {"last pid", step_last_pid},
     {STEP_PROC, step_proc},
     {"namespace limits ahead", step_namespaces_ahead},
     {"landlock rules", step_landlock_rules},
@@ -692,6 +719,7 @@ static const step_t confining_ahead[] = {
 static const step_t entering[] = {
     {"init confined", step_init_confined},
     {"warm up", step_warm_up},
+    {"keeper", step_keeper},
     {"interpreter ahead", step_interpreter},
     {"interpreter waits", step_interpreter_waits},
     {"request", step_request},
@@ -746,6 +774,7 @@ void sandbox_run(const stage_t *stage, const stage_request_t *asked, const int *
                  .cgroup = asked->cgroup,
                  .interpreter = asked->interpreter,
                  .ready = -1,
+                 .last_pid = -1,
                  .cgroups = fds + 1,
                  .ncgroups = nfds - 1,
                  .status = nfds > 0 ? fds[0] : -1,

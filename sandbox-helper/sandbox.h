@@ -73,6 +73,8 @@ typedef struct {
     int input;            /* input.json, to be filled */
     int ready;            /* pid 2's socket to the interpreter that waits, or -1 */
     pid_t ready_pid;
+    pid_t keeper;           /* keeper.h; 0: none */
+    int last_pid;           /* for pid 1, or -1 */
     int sandbox, out, work; /* roots of the run's own tmpfs mounts */
     int sysctl;             /* /proc/sys/user of the host's procfs */
     int cover;              /* what will hide the packages */

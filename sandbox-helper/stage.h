@@ -241,7 +241,7 @@ enum run_report_kind {
                   left, limits to filter, may still fail */
     RUN_WAITING,       /* the interpreter was started and waits: from now on the run is fast */
     RUN_EXITED,        /* the script's main process ended: wstatus.  No process is left but pid 1,
-                          which exits right after */
+                          which exits right after, and maybe a keeper that sleeps (keeper.h) */
     RUN_OUT_OF_MEMORY, /* no control group, and all processes together were over memory_bytes: pid
                           1 kills them and exits */
 };

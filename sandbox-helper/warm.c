@@ -139,6 +139,11 @@ static sb_code_t ask(warm_t *w, stage_child_t *child, cgroup_leaf_t *leaf,
 
     if (rc != SB_OK)
         return rc;
+    rc = cgroup_places(w->cgroups, leaf, w->keepers, err);
+    if (rc != SB_OK) {
+        leftovers_remove(w->leftovers, leaf);
+        return rc;
+    }
     SB_FAULT_POINT("control group made");
     nfds = leaf->nenter;
     memcpy(fds, leaf->enter, (size_t)nfds * sizeof *fds);

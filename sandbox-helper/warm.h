@@ -24,6 +24,7 @@ typedef struct {
     leftovers_t *leftovers;
     warm_sandbox_t *idle; /* oldest last */
     size_t count, want;
+    bool keepers; /* their processes have one (keeper.h) */
     /* With an interpreter (stage_request_t.interpreter): */
     uint32_t interpreter;       /* 0: without */
     size_t waiting;             /* of count; the others' interpreters are still on their way */

@@ -99,6 +99,7 @@ static generation_t *start(zygote_t *zy)
     }
     g->link.one_try = true;
     warm_init(&g->pool, &g->link, z->cgroups, z->leftovers, wanted(zy));
+    g->pool.keepers = true;
     g->since_us = loop_now_us();
     stagelink_start(&g->link);
     return g;

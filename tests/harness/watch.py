@@ -164,7 +164,9 @@ def rss(pid):
 
 def pss(pid, part=""):
     """Proportional set size in bytes, or a part of it ("_Anon": what no file backs); needs to be the
-    process's user or root."""
+    process's user or root.  0 for a keeper: its memory is that of the process it is made for."""
+    if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "sandbox-keeper":
+        return 0
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(f"Pss{part}:"):
             return int(line.split()[1]) * 1024

@@ -16,3 +16,12 @@ $(POLICY_TEST): $(BUILD)/obj/tests/unit/test_policy.o \
     $(call obj,sandbox-helper,policy.c policy_print.c filter.c sys.c)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lseccomp -lcmocka
+
+# Test of the process that keeps a script's memory.
+KEEPER_TEST := $(call unit_programs,keeper)
+UNIT_TESTS += $(KEEPER_TEST)
+
+$(KEEPER_TEST): $(BUILD)/obj/tests/unit/test_keeper.o \
+    $(call obj,sandbox-helper,keeper.c sys.c idmap.c privileges.c rlimits.c filter_load.c)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcmocka
