@@ -14,6 +14,7 @@
 #endif
 
 #include "store_internal.h"
+#include "store_journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -440,6 +441,10 @@ static sb_code_t open_locked(sb_store_t *st, size_t size, bool create, sb_err_t 
         rc = sb_packages_sweep(st, err);
     if (rc == SB_OK)
         rc = open_read_txn(st, err);
+    if (rc == SB_OK && !st->read_only)
+        rc = sb_store_recover(st, err);
+    if (rc == SB_ENOSPACE) /* what is left stays in the journals; only who opens can delete */
+        rc = SB_OK;
     if (rc != SB_OK)
         return rc;
 

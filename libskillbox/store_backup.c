@@ -254,8 +254,10 @@ static sb_code_t remove_lock(const char *dest, sb_err_t *err)
 
 sb_code_t sb_store_backup(sb_store_t *st, const char *dest, sb_err_t *err)
 {
-    sb_code_t code = sb_packages_prepare(dest, err);
+    sb_code_t code = sb_journals_settle(st, err);
 
+    if (code == SB_OK)
+        code = sb_packages_prepare(dest, err);
     for (int i = 0; i < TRIES; i++) {
         if (code == SB_OK)
             code = link_all(st, dest, err);

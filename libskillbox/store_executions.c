@@ -468,7 +468,7 @@ static sb_code_t put_all(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, cons
     return code == SB_OK ? put_finished(b, txn, key, id, e, err) : code;
 }
 
-sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_err_t *err)
+static sb_code_t finish(sb_batch_t *b, sb_execution_finish_t *e, bool promised, sb_err_t *err)
 {
     char id[SB_UUID_LEN + 1];
     sb_exec_value_t value = {0};
@@ -479,7 +479,7 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_
     if (code == SB_OK)
         code = write_key(e->tenant, e->id, &key, id, err);
     if (code == SB_OK)
-        code = sb_batch_grow_begin(b, &txn, err);
+        code = promised ? sb_batch_op_begin(b, &txn, err) : sb_batch_grow_begin(b, &txn, err);
     if (code != SB_OK)
         return code;
     e->dropped = false;
@@ -492,6 +492,16 @@ sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_
         snprintf(e->why, sizeof(e->why), "the artifacts are left out: there was no room for them");
     }
     return sb_batch_op_end(b, txn, code, err);
+}
+
+sb_code_t sb_batch_execution_finish(sb_batch_t *b, sb_execution_finish_t *e, sb_err_t *err)
+{
+    return finish(b, e, false, err);
+}
+
+sb_code_t sb_exec_finish_promised(sb_batch_t *b, sb_execution_finish_t *e, sb_err_t *err)
+{
+    return finish(b, e, true, err);
 }
 
 /* ---- the sweep ---- */

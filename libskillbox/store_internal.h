@@ -7,6 +7,7 @@
  *   store_tenants.c     tenants and their limits
  *   store_usage.c       what they keep, in bytes
  *   store_ballast.c     pages kept back, so that a full store can be emptied
+ *   store_journal.c     what is written before it
  *   store_upgrade.c     a store of an older schema becomes one of this
  *   store_backup.c      copies, checks; not in nginx
  *   store_skills.c      skill versions
@@ -25,6 +26,8 @@
  *
  *   dbi         key                         value (parts, see sb_unpack)
  *   meta        "schema" | "rev"            u64
+ *               "journal"                   u64: the mark of its journals (store_journal.c)
+ *               "journal:<number>"          u64: the last batch of that one that is applied
  *   log         u64 revision                JSON of the change, as it is
  *   tenants     tenant                      JSON, as it is
  *   keys        SHA-256 of the secret       id, tenant, name, role, service, created, expires
@@ -271,6 +274,9 @@ sb_code_t sb_exec_get(sb_batch_t *b, MDB_txn *txn, const sb_skey_t *key, sb_exec
 int64_t sb_exec_bytes(const sb_exec_value_t *value);
 /* queued or running */
 bool sb_exec_is_live(sb_str_t status);
+/* As sb_batch_execution_finish() of a run whose client was answered: it may use the room that is
+ * kept back for deleting. */
+sb_code_t sb_exec_finish_promised(sb_batch_t *b, sb_execution_finish_t *e, sb_err_t *err);
 
 /* In the read transaction.  SB_ENOTFOUND leaves err alone. */
 sb_code_t sb_exec_read(sb_store_t *st, const char *tenant, const unsigned char id[16],
@@ -370,6 +376,11 @@ int sb_store_meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *
 int sb_store_meta_put(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t v);
 /* A store of an older schema becomes one of SB_STORE_SCHEMA, in one transaction. */
 sb_code_t sb_store_upgrade(sb_store_t *st, sb_err_t *err);
+
+/* ---- store_journal.c ---- */
+
+/* Waits until all that stands in journals is applied; SB_EBUSY: somebody does not do it. */
+sb_code_t sb_journals_settle(sb_store_t *st, sb_err_t *err);
 
 /* ---- store_packages.c ---- */
 

@@ -18,6 +18,7 @@
  *                  own (ngx_http_skillbox_async.h)
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
+ *     _journal         runs that are answered before they are in the store
  *     _auth  _roles  _key_use  _variables  _errors
  *     _zone  _limits  _auth_failures  _metrics  what the workers share
  *     _audit           the log phase
@@ -77,6 +78,8 @@ typedef struct {
     off_t                         store_size;
     ngx_thread_pool_t            *store_pool;
     ngx_thread_pool_t            *work_pool;
+    ngx_thread_pool_t            *journal_pool;
+    ngx_flag_t                    journal;
     ngx_int_t                     request_id;  /* index of $request_id */
     ngx_array_t                   artifacts;   /* of ngx_str_t, all folders */
     ngx_array_t                   helpers;     /* of upstreams, all of them */
@@ -132,9 +135,12 @@ typedef struct {
 
 #define NGX_HTTP_SKILLBOX_PARAMS  2
 
+#define NGX_HTTP_SKILLBOX_PUBLIC   1           /* needs no API key */
+#define NGX_HTTP_SKILLBOX_RECORDS  2           /* looks at what runs left */
+
 typedef struct {
     const char                   *path;        /* "*" and "#": parameters */
-    ngx_uint_t                    public;      /* needs no API key */
+    ngx_uint_t                    flags;
     const char                   *allow;
     ngx_http_skillbox_method_t    methods[5];
 } ngx_http_skillbox_route_t;
@@ -276,6 +282,11 @@ struct ngx_http_skillbox_op_s {
     void                        (*free)(ngx_http_skillbox_op_t *op);
     ngx_http_request_t           *request;     /* NULL: nobody waits */
     sb_err_t                      err;         /* code SB_OK: committed */
+
+    /* thread: the journal's entry, after prepare(); 0: the store's way */
+    ngx_uint_t                  (*journal)(ngx_http_skillbox_op_t *op,
+                                     sb_buf_t *batch);
+    ngx_uint_t                    written;     /* it stands in the journal */
 };
 
 
@@ -469,6 +480,9 @@ void ngx_http_skillbox_count_limited(ngx_uint_t limit);
 /* an ngx_http_skillbox_auth_state_e that isn't OK */
 void ngx_http_skillbox_count_auth(ngx_uint_t state);
 /* any thread */
+void ngx_http_skillbox_count_journal(ngx_uint_t answered, ngx_uint_t passed);
+/* thread */
+void ngx_http_skillbox_observe_journal(int64_t usec);
 void ngx_http_skillbox_count_batch(ngx_uint_t operations, int64_t usec,
     ngx_uint_t failed);
 /* at the log phase; ctx may be NULL */
@@ -808,6 +822,38 @@ ngx_int_t ngx_http_skillbox_store_post(ngx_http_skillbox_op_t *op,
     ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
 ngx_int_t ngx_http_skillbox_work_post(ngx_http_skillbox_work_t *work,
     ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+/* what store_post() does in two steps, and the end, for who has another way */
+void ngx_http_skillbox_op_begin(ngx_http_skillbox_op_t *op,
+    ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+void ngx_http_skillbox_store_pass_on(ngx_http_skillbox_op_t *op);
+void ngx_http_skillbox_op_complete(ngx_http_skillbox_op_t *op);
+/* the store has no room, until something is deleted */
+ngx_uint_t ngx_http_skillbox_store_low(void);
+/* r waits for something else than its client, who may hang up */
+void ngx_http_skillbox_wait(ngx_http_request_t *r);
+/* any thread: CLOCK_MONOTONIC */
+int64_t ngx_http_skillbox_clock_usec(void);
+
+
+/* ngx_http_skillbox_journal.c */
+
+struct sb_journal_s;
+
+void ngx_http_skillbox_journal_init(ngx_cycle_t *cycle,
+    ngx_http_skillbox_main_conf_t *smcf);
+void ngx_http_skillbox_journal_exit(void);
+/* has this worker none, and is one to be opened? */
+ngx_uint_t ngx_http_skillbox_journal_wanted(void);
+/* the journal is taken over */
+void ngx_http_skillbox_journal_take(struct sb_journal_s *journal);
+/* what dead workers have left is in the store */
+void ngx_http_skillbox_journal_recovered(void);
+/* As store_post(), of an operation with journal(); NGX_DECLINED: store_post(). */
+ngx_int_t ngx_http_skillbox_journal_post(ngx_http_skillbox_op_t *op,
+    ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+/* Calls handler when all runs that were answered till now are in the store. */
+ngx_int_t ngx_http_skillbox_settle(ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_handler_pt handler);
 
 
 /* ngx_http_skillbox_errors.c */

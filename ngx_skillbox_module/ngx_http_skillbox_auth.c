@@ -281,7 +281,7 @@ ngx_http_skillbox_access_handler(ngx_http_request_t *r)
 
     /* public, or about to be told that there is no such thing */
 
-    if (ctx->method == NULL || ctx->route->public) {
+    if (ctx->method == NULL || ctx->route->flags & NGX_HTTP_SKILLBOX_PUBLIC) {
         return NGX_DECLINED;
     }
 

@@ -68,7 +68,12 @@ ngx_http_skillbox_set_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     smcf->work_pool = ngx_http_skillbox_thread_pool(cf, "skillbox_work",
                                                     "threads=2");
 
-    if (smcf->store_pool == NULL || smcf->work_pool == NULL) {
+    smcf->journal_pool = ngx_http_skillbox_thread_pool(cf, "skillbox_journal",
+                                                       "threads=1");
+
+    if (smcf->store_pool == NULL || smcf->work_pool == NULL
+        || smcf->journal_pool == NULL)
+    {
         return NGX_CONF_ERROR;
     }
 

@@ -60,6 +60,8 @@ struct ngx_http_skillbox_metrics_s {
     ngx_atomic_t                  store_failures;
     ngx_http_skillbox_histogram_t batch;
     ngx_http_skillbox_histogram_t commit;
+    ngx_atomic_t                  journal[2];          /* its way, the other */
+    ngx_http_skillbox_histogram_t journal_write;
     ngx_atomic_t                  nseries;
     ngx_http_skillbox_series_t    series[NGX_HTTP_SKILLBOX_SERIES];
 };
@@ -202,6 +204,36 @@ ngx_http_skillbox_count_auth(ngx_uint_t state)
 
     if (m) {
         (void) ngx_atomic_fetch_add(&m->auth[i], 1);
+    }
+}
+
+
+void
+ngx_http_skillbox_count_journal(ngx_uint_t answered, ngx_uint_t passed)
+{
+    ngx_http_skillbox_metrics_t  *m;
+
+    m = ngx_http_skillbox_metrics();
+
+    if (m) {
+        (void) ngx_atomic_fetch_add(&m->journal[0], answered);
+        (void) ngx_atomic_fetch_add(&m->journal[1], passed);
+    }
+}
+
+
+/* thread */
+
+void
+ngx_http_skillbox_observe_journal(int64_t usec)
+{
+    ngx_http_skillbox_metrics_t  *m;
+
+    m = ngx_http_skillbox_metrics();
+
+    if (m) {
+        ngx_http_skillbox_observe(&m->journal_write, ngx_http_skillbox_bounds,
+                                  NGX_HTTP_SKILLBOX_BUCKETS, usec);
     }
 }
 
@@ -746,6 +778,22 @@ ngx_http_skillbox_render_store(sb_buf_t *b, ngx_http_skillbox_metrics_t *m)
                              "Batches that could not be committed.");
     sb_buf_fmt(b, "skillbox_store_failures_total %lu\n",
                (unsigned long) m->store_failures);
+
+    ngx_http_skillbox_family(b, "skillbox_journal_write_seconds", "histogram",
+                             "Time of a write to a journal, until it is on "
+                             "the disk.");
+    ngx_http_skillbox_render_histogram(b, "skillbox_journal_write_seconds",
+                                       "", &m->journal_write,
+                                       ngx_http_skillbox_bounds,
+                                       NGX_HTTP_SKILLBOX_BUCKETS, 1e6);
+
+    ngx_http_skillbox_family(b, "skillbox_journal_runs_total", "counter",
+                             "Runs that were answered when they were in the "
+                             "journal, and that had to be in the store before "
+                             "although the journal is meant for such.");
+    sb_buf_fmt(b, "skillbox_journal_runs_total{way=\"journal\"} %lu\n"
+                  "skillbox_journal_runs_total{way=\"store\"} %lu\n",
+               (unsigned long) m->journal[0], (unsigned long) m->journal[1]);
 
     store = ngx_http_skillbox_store(&err);
 

@@ -60,6 +60,13 @@ static ngx_command_t  ngx_http_skillbox_commands[] = {
       0,
       NULL },
 
+    { ngx_string("skillbox_journal"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_skillbox_main_conf_t, journal),
+      NULL },
+
     { ngx_string("skillbox_retention"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE123,
       ngx_http_skillbox_set_retention,
@@ -432,6 +439,7 @@ ngx_http_skillbox_create_main_conf(ngx_conf_t *cf)
 
     smcf->request_id = NGX_CONF_UNSET;
     smcf->keep_age = NGX_CONF_UNSET;
+    smcf->journal = NGX_CONF_UNSET;
     smcf->keep_count = NGX_CONF_UNSET;
     smcf->keep_keys = NGX_CONF_UNSET;
 
@@ -471,6 +479,7 @@ ngx_http_skillbox_init_main_conf(ngx_conf_t *cf, void *conf)
     }
 
     ngx_conf_init_value(smcf->keep_age, 30 * 24 * 3600);
+    ngx_conf_init_value(smcf->journal, 1);
     ngx_conf_init_value(smcf->keep_count, 100000);
     ngx_conf_init_value(smcf->keep_keys, 24 * 3600);
 
@@ -846,6 +855,7 @@ ngx_http_skillbox_init_process(ngx_cycle_t *cycle)
     ngx_http_skillbox_retention_init(cycle, smcf);
     ngx_http_skillbox_reconcile_init(cycle, smcf);
     ngx_http_skillbox_zone_init(cycle, smcf);
+    ngx_http_skillbox_journal_init(cycle, smcf);
 
     return ngx_http_skillbox_store_init(cycle, smcf);
 }
@@ -854,6 +864,7 @@ ngx_http_skillbox_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_skillbox_exit_process(ngx_cycle_t *cycle)
 {
+    ngx_http_skillbox_journal_exit();
     ngx_http_skillbox_store_exit(cycle);
     ngx_http_skillbox_retention_exit();
     ngx_http_skillbox_zone_exit();

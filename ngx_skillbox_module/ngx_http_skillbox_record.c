@@ -9,6 +9,8 @@
 
 #include "ngx_http_skillbox.h"
 
+#include "../libskillbox/journal.h"
+
 
 #define NGX_HTTP_SKILLBOX_BEGIN_AFTER  100      /* ms */
 #define NGX_HTTP_SKILLBOX_AGAIN_FIRST  500
@@ -70,6 +72,10 @@ static void ngx_http_skillbox_finish_prepare(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_finish_head(ngx_http_skillbox_finish_t *f);
 static sb_code_t ngx_http_skillbox_finish_without(
     ngx_http_skillbox_finish_t *f, const char *why, sb_err_t *err);
+static ngx_uint_t ngx_http_skillbox_finish_journal(
+    ngx_http_skillbox_op_t *op, sb_buf_t *batch);
+static void ngx_http_skillbox_finish_facts(ngx_http_skillbox_finish_t *f,
+    sb_execution_finish_t *e);
 static sb_code_t ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_finish_done(ngx_http_request_t *r,
@@ -271,6 +277,17 @@ ngx_http_skillbox_record_finish(ngx_http_request_t *r,
 
     ngx_http_skillbox_begin_cancel(run);
     f->begun = run->begun;
+
+    /* what nobody can have seen, and no other record depends on */
+
+    if (!f->begun && !f->files && run->key == NULL) {
+        f->op.journal = ngx_http_skillbox_finish_journal;
+
+        if (ngx_http_skillbox_journal_post(&f->op, r, ctx) == NGX_OK) {
+            run->ended = 1;
+            return NGX_OK;
+        }
+    }
 
     if (ngx_http_skillbox_store_post(&f->op, r, ctx) != NGX_OK) {
         sb_err_set(&f->op.err, SB_EBUSY, "the store takes no writes now");
@@ -482,6 +499,43 @@ ngx_http_skillbox_finish_head(ngx_http_skillbox_finish_t *f)
 }
 
 
+static void
+ngx_http_skillbox_finish_facts(ngx_http_skillbox_finish_t *f,
+    sb_execution_finish_t *e)
+{
+    memset(e, 0, sizeof(sb_execution_finish_t));
+
+    e->tenant = f->tenant;
+    e->id = f->id;
+    e->skill = f->skill;
+    e->status = f->status;
+    e->result = f->out.data + f->result;
+    e->result_len = f->out.len - f->result;
+    e->logs = f->log.len ? f->log.data : "";
+    e->logs_len = f->log.len;
+    e->files = f->files;
+    e->archive_bytes = f->archive_bytes;
+    e->created_ms = f->created_ms;
+    e->finished_ms = f->finished_ms;
+    e->inputs = f->inputs;
+}
+
+
+/* thread */
+
+static ngx_uint_t
+ngx_http_skillbox_finish_journal(ngx_http_skillbox_op_t *op, sb_buf_t *batch)
+{
+    ngx_http_skillbox_finish_t *f = (ngx_http_skillbox_finish_t *) op;
+
+    sb_execution_finish_t  e;
+
+    ngx_http_skillbox_finish_facts(f, &e);
+
+    return sb_journal_add(batch, &e);
+}
+
+
 /* thread */
 
 static sb_code_t
@@ -497,21 +551,7 @@ ngx_http_skillbox_finish_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
         return op->err.code;
     }
 
-    memset(&e, 0, sizeof(sb_execution_finish_t));
-
-    e.tenant = f->tenant;
-    e.id = f->id;
-    e.skill = f->skill;
-    e.status = f->status;
-    e.result = f->out.data + f->result;
-    e.result_len = f->out.len - f->result;
-    e.logs = f->log.len ? f->log.data : "";
-    e.logs_len = f->log.len;
-    e.files = f->files;
-    e.archive_bytes = f->archive_bytes;
-    e.created_ms = f->created_ms;
-    e.finished_ms = f->finished_ms;
-    e.inputs = f->inputs;
+    ngx_http_skillbox_finish_facts(f, &e);
 
     code = sb_batch_execution_finish(batch, &e, err);
 

@@ -42,10 +42,10 @@ static void ngx_http_skillbox_ready_judge(ngx_http_skillbox_ready_t *ready,
 
 static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
 
-    { "/health", 1, "GET, HEAD",
+    { "/health", NGX_HTTP_SKILLBOX_PUBLIC, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_health } } },
 
-    { "/ready", 1, "GET, HEAD",
+    { "/ready", NGX_HTTP_SKILLBOX_PUBLIC, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_ready } } },
 
     { "/v1/skills", 0, "GET, HEAD, POST",
@@ -76,41 +76,41 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/skills/*/*/files", 0, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_package_files } } },
 
-    { "/v1/executions", 0, "GET, HEAD, POST",
+    { "/v1/executions", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD, POST",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_list },
         { NGX_HTTP_POST, ngx_http_skillbox_execute } } },
 
-    { "/v1/executions/*", 0, "GET, HEAD, DELETE",
+    { "/v1/executions/*", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD, DELETE",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_get },
         { NGX_HTTP_DELETE, ngx_http_skillbox_execution_delete } } },
 
-    { "/v1/executions/*/logs", 0, "GET, HEAD",
+    { "/v1/executions/*/logs", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_logs } } },
 
-    { "/v1/executions/*/events", 0, "GET, HEAD",
+    { "/v1/executions/*/events", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_execution_events } } },
 
     /* public: the signature is the permission, or may be */
 
-    { "/v1/executions/*/files.tar.gz", 1, "GET, HEAD",
+    { "/v1/executions/*/files.tar.gz", NGX_HTTP_SKILLBOX_PUBLIC, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_artifact } } },
 
-    { "/v1/executions/*/files/#", 1, "GET, HEAD",
+    { "/v1/executions/*/files/#", NGX_HTTP_SKILLBOX_PUBLIC, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_artifact_file } } },
 
-    { "/v1/files", 0, "GET, HEAD, POST",
+    { "/v1/files", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD, POST",
       { { NGX_HTTP_GET, ngx_http_skillbox_file_list },
         { NGX_HTTP_POST, ngx_http_skillbox_file_put } } },
 
-    { "/v1/files/*", 0, "GET, HEAD, PUT, DELETE",
+    { "/v1/files/*", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD, PUT, DELETE",
       { { NGX_HTTP_GET, ngx_http_skillbox_file_get },
         { NGX_HTTP_PUT, ngx_http_skillbox_file_put },
         { NGX_HTTP_DELETE, ngx_http_skillbox_file_delete } } },
 
-    { "/v1/files/*/download", 0, "GET, HEAD",
+    { "/v1/files/*/download", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_file_download } } },
 
-    { "/v1/files/*/versions", 0, "GET, HEAD",
+    { "/v1/files/*/versions", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD",
       { { NGX_HTTP_GET, ngx_http_skillbox_file_versions } } },
 
     { "/v1/admin/keys", 0, "GET, HEAD, POST",
@@ -124,11 +124,12 @@ static const ngx_http_skillbox_route_t  ngx_http_skillbox_routes[] = {
     { "/v1/admin/keys/*/rotate", 0, "POST",
       { { NGX_HTTP_POST, ngx_http_skillbox_key_rotate } } },
 
-    { "/v1/admin/tenants", 0, "GET, HEAD, POST",
+    { "/v1/admin/tenants", NGX_HTTP_SKILLBOX_RECORDS, "GET, HEAD, POST",
       { { NGX_HTTP_GET, ngx_http_skillbox_tenant_list },
         { NGX_HTTP_POST, ngx_http_skillbox_tenant_create } } },
 
-    { "/v1/admin/tenants/*", 0, "GET, HEAD, PUT, PATCH, DELETE",
+    { "/v1/admin/tenants/*", NGX_HTTP_SKILLBOX_RECORDS,
+      "GET, HEAD, PUT, PATCH, DELETE",
       { { NGX_HTTP_GET, ngx_http_skillbox_tenant_get },
         { NGX_HTTP_PUT, ngx_http_skillbox_tenant_update },
         { NGX_HTTP_PATCH, ngx_http_skillbox_tenant_update },
@@ -285,7 +286,7 @@ ngx_http_skillbox_content_handler(ngx_http_request_t *r)
      * request through without a key, and the handlers need a tenant.
      */
 
-    if (!ctx->route->public) {
+    if (!(ctx->route->flags & NGX_HTTP_SKILLBOX_PUBLIC)) {
         rc = ngx_http_skillbox_authorize(r, ctx);
 
         if (rc != NGX_OK) {
@@ -299,6 +300,14 @@ ngx_http_skillbox_content_handler(ngx_http_request_t *r)
         if (rc != NGX_OK) {
             return rc;
         }
+    }
+
+    /* a run leaves something to be looked at, and looks at nothing itself */
+
+    if ((ctx->route->flags & NGX_HTTP_SKILLBOX_RECORDS)
+        && ctx->method->handler != ngx_http_skillbox_execute)
+    {
+        return ngx_http_skillbox_settle(r, ctx, ctx->method->handler);
     }
 
     return ctx->method->handler(r, ctx);

@@ -18,6 +18,8 @@
 
 #include "ngx_http_skillbox.h"
 
+#include "../libskillbox/store_journal.h"
+
 
 #define NGX_HTTP_SKILLBOX_PENDING_MAX  65536
 #define NGX_HTTP_SKILLBOX_TICK         30000
@@ -37,6 +39,7 @@ typedef struct {
     ngx_queue_t                     pending;
     ngx_uint_t                      npending;
     ngx_queue_t                     batch;     /* the thread's while busy */
+    ngx_uint_t                      low;       /* the store has no room */
 
     ngx_event_t                     timer;
     ngx_uint_t                      sweeping;
@@ -49,26 +52,27 @@ typedef struct {
 typedef struct {
     ngx_http_skillbox_op_t          op;
     sb_buf_t                        ended;     /* of sb_interrupted_t */
+    sb_journal_t                   *journal;   /* for this worker, or NULL */
+    sb_err_t                        journals;  /* what became of the others */
+    ngx_uint_t                      wanted;
 } ngx_http_skillbox_sweep_t;
 
 
 static void ngx_http_skillbox_store_forget(ngx_http_skillbox_process_t *sp);
 static void ngx_http_skillbox_store_hand_over(void);
-static int64_t ngx_http_skillbox_clock_usec(void);
 static void ngx_http_skillbox_store_batch(void *data, ngx_log_t *log);
 static void ngx_http_skillbox_store_complete(ngx_event_t *ev);
-static void ngx_http_skillbox_op_complete(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_hold(void);
 static void ngx_http_skillbox_release(void);
 static void ngx_http_skillbox_hold_on(ngx_event_t *ev);
 static void ngx_http_skillbox_store_tick(ngx_event_t *ev);
 static void ngx_http_skillbox_store_sweep(void);
+static void ngx_http_skillbox_sweep_prepare(ngx_http_skillbox_op_t *op);
 static sb_code_t ngx_http_skillbox_sweep_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_sweep_free(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_work_run(void *data, ngx_log_t *log);
 static void ngx_http_skillbox_work_complete(ngx_event_t *ev);
-static void ngx_http_skillbox_wait(ngx_http_request_t *r);
 
 
 /* a worker's own; the master never touches it */
@@ -135,6 +139,7 @@ ngx_http_skillbox_store_init(ngx_cycle_t *cycle,
 
     ngx_add_timer(ev, NGX_HTTP_SKILLBOX_TICK);
 
+    ngx_http_skillbox_journal_recovered();
     ngx_http_skillbox_store_sweep();
 
     return NGX_OK;
@@ -219,6 +224,17 @@ ngx_http_skillbox_store_post(ngx_http_skillbox_op_t *op,
         return NGX_ERROR;
     }
 
+    ngx_http_skillbox_op_begin(op, r, ctx);
+    ngx_http_skillbox_store_pass_on(op);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_skillbox_op_begin(ngx_http_skillbox_op_t *op, ngx_http_request_t *r,
+    ngx_http_skillbox_ctx_t *ctx)
+{
     op->request = r;
     ngx_memzero(&op->err, sizeof(sb_err_t));
 
@@ -227,19 +243,30 @@ ngx_http_skillbox_store_post(ngx_http_skillbox_op_t *op,
         ngx_http_skillbox_wait(r);
     }
 
-    ngx_queue_insert_tail(&sp->pending, &op->queue);
-    sp->npending++;
-
     ngx_http_skillbox_hold();
-    ngx_http_skillbox_store_hand_over();
+}
 
-    return NGX_OK;
+
+void
+ngx_http_skillbox_store_pass_on(ngx_http_skillbox_op_t *op)
+{
+    ngx_queue_insert_tail(&ngx_http_skillbox_process.pending, &op->queue);
+    ngx_http_skillbox_process.npending++;
+
+    ngx_http_skillbox_store_hand_over();
+}
+
+
+ngx_uint_t
+ngx_http_skillbox_store_low(void)
+{
+    return ngx_http_skillbox_process.low;
 }
 
 
 /* Meanwhile the client may hang up; nothing else moves the request. */
 
-static void
+void
 ngx_http_skillbox_wait(ngx_http_request_t *r)
 {
     r->read_event_handler = ngx_http_test_reading;
@@ -332,7 +359,7 @@ ngx_http_skillbox_store_hand_over(void)
 }
 
 
-static int64_t
+int64_t
 ngx_http_skillbox_clock_usec(void)
 {
     struct timespec  ts;
@@ -378,6 +405,8 @@ ngx_http_skillbox_store_batch(void *data, ngx_log_t *log)
     }
 
     if (sb_batch_begin(sp->store, &batch, &err) == SB_OK) {
+
+        sp->low = sb_batch_low(batch);
 
         for (q = ngx_queue_head(&sp->batch);
              q != ngx_queue_sentinel(&sp->batch);
@@ -437,7 +466,7 @@ ngx_http_skillbox_store_complete(ngx_event_t *ev)
 }
 
 
-static void
+void
 ngx_http_skillbox_op_complete(ngx_http_skillbox_op_t *op)
 {
     ngx_connection_t         *c;
@@ -507,6 +536,8 @@ ngx_http_skillbox_store_sweep(void)
         return;
     }
 
+    sweep->wanted = ngx_http_skillbox_journal_wanted();
+    sweep->op.prepare = ngx_http_skillbox_sweep_prepare;
     sweep->op.apply = ngx_http_skillbox_sweep_apply;
     sweep->op.free = ngx_http_skillbox_sweep_free;
 
@@ -520,6 +551,25 @@ ngx_http_skillbox_store_sweep(void)
     sp->sweeping = 1;
 }
 
+
+/* thread: runs that dead workers have answered, and a journal of our own */
+
+static void
+ngx_http_skillbox_sweep_prepare(ngx_http_skillbox_op_t *op)
+{
+    ngx_http_skillbox_sweep_t *sweep = (ngx_http_skillbox_sweep_t *) op;
+
+    sb_store_t  *store;
+
+    store = ngx_http_skillbox_process.store;
+
+    if (sb_store_recover(store, &sweep->journals) == SB_OK && sweep->wanted) {
+        (void) sb_journal_open(store, &sweep->journal, &sweep->journals);
+    }
+}
+
+
+/* thread */
 
 static sb_code_t
 ngx_http_skillbox_sweep_apply(ngx_http_skillbox_op_t *op, sb_batch_t *batch,
@@ -542,6 +592,21 @@ ngx_http_skillbox_sweep_free(ngx_http_skillbox_op_t *op)
 
     ngx_http_skillbox_process.sweeping = 0;
     ngx_http_skillbox_audit_interrupted(&sweep->ended, &op->err);
+
+    if (sweep->journals.code == SB_OK) {
+        ngx_http_skillbox_journal_recovered();
+
+    } else {
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "%s%s",
+                      sweep->journals.message,
+                      sweep->wanted ? "; runs are answered when they are in "
+                                      "the store" : "");
+    }
+
+    if (sweep->journal) {
+        ngx_http_skillbox_journal_take(sweep->journal);
+    }
+
     free(sweep);
 }
 

@@ -36,6 +36,7 @@
 typedef struct {
     ngx_pid_t                     pid;         /* 0: free */
     uint64_t                      ticks;       /* its start; 0: not known */
+    ngx_atomic_t                  unrecorded;  /* oldest ticket; 0: none */
 } ngx_http_skillbox_worker_t;
 
 
@@ -63,6 +64,7 @@ typedef struct {
     ngx_http_skillbox_worker_t    workers[NGX_HTTP_SKILLBOX_WORKERS];
     ngx_http_skillbox_failure_t   failures[NGX_HTTP_SKILLBOX_FAILURES];
     ngx_http_skillbox_metrics_t  *metrics;
+    ngx_atomic_t                  ticket;      /* the last one (_journal.c) */
 
     /*
      * Entries are neither read nor written before they were used for the first

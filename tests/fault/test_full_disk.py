@@ -95,6 +95,8 @@ def test_a_full_disk_below_the_store(make_gateway):
         assert gw.run("echo", stdin="c")["status"] == "success"
         watch.wait_for(lambda: not [e for e in gw.get("/v1/executions?limit=200").json() if e["status"] in ("queued", "running")],
                        30 * settings.SLOW, "what was refused is neither absent nor marked")
+        watch.wait_for(lambda: not list((gw.state / "helper" / "spool").iterdir()), 20 * settings.SLOW,
+                       "the spool keeps what found no room")
         stop_nginx(gw)
         probe = subprocess.run([settings.BUILD / "tests" / "faults" / "store-probe", "dump", store],
                                capture_output=True, text=True)

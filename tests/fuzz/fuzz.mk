@@ -12,7 +12,7 @@
 FUZZ_CC      ?= clang
 FUZZ_SECONDS ?= 20
 
-FUZZ_CORE    := fuzz_fastcgi fuzz_jsontext
+FUZZ_CORE    := fuzz_fastcgi fuzz_jsontext fuzz_journal
 FUZZ_PACKAGE := fuzz_manifest fuzz_package fuzz_multipart fuzz_scan
 FUZZ_HELPER  := fuzz_tar fuzz_request fuzz_connection fuzz_output fuzz_job \
                 fuzz_oci fuzz_rootfs
@@ -26,6 +26,7 @@ FUZZ_CORE_SRCS    := $(addprefix libskillbox/,$(LIB_CORE_SRCS))
 FUZZ_PACKAGE_SRCS := $(addprefix libskillbox/,$(LIB_PACKAGE_SRCS))
 
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): $(FUZZ_PACKAGE_SRCS)
+$(BUILD)/fuzz/fuzz_journal: libskillbox/journal.c
 $(BUILD)/fuzz/fuzz_package: tests/unit/zipmake.c
 $(addprefix $(BUILD)/fuzz/,$(FUZZ_PACKAGE)): FUZZ_LIBS := -larchive -lyaml -ljansson -lutf8proc -lpcre2-8
 

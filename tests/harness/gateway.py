@@ -442,7 +442,7 @@ class Gateway:
         return [f"processes left: {found}"] if found else []
 
     def _leftover_files(self):
-        allowed = [r"store/(data\.mdb|lock\.mdb|tmp/|packages/[0-9a-f]*)$",
+        allowed = [r"store/(data\.mdb|lock\.mdb|tmp/|packages/[0-9a-f]*|journal/(lock|\d+)?)$",
                    r"artifacts/(tmp/|[0-9a-f]{2}/([0-9a-f-]{36}(\.tar\.gz|\.d/\d*))?)?$",
                    r"helper/(tmp/|spool/|packages/|packages/[0-9a-f]{64}/.*)$",
                    r"tmp/(body|proxy|fastcgi|uwsgi|scgi)/$",

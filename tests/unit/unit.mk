@@ -8,7 +8,7 @@
 
 UNIT_CORE    := err buf names units semver uuid7 signature fastcgi fold
 UNIT_STORE   := store store_tenants store_heads store_files store_executions store_lists store_faults \
-                store_usage
+                store_usage store_journal
 UNIT_PACKAGE := manifest package zip zip_make multipart scan
 
 unit_programs = $(addprefix $(BUILD)/tests/unit/test_,$(1))
