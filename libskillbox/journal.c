@@ -132,8 +132,8 @@ bool sb_journal_next(sb_journal_batch_t *batch, sb_execution_finish_t *e)
         return false;
     memcpy(&entry, data, sizeof(entry));
     data += sizeof(entry);
-    if (entry.len > batch->left || (uint64_t)sizeof(entry) + entry.texts + entry.result +
-                                           entry.logs != entry.len ||
+    if (entry.len > batch->left ||
+        (uint64_t)sizeof(entry) + entry.texts + entry.result + entry.logs != entry.len ||
         !read_texts(data, entry.texts, texts))
         return false;
     *e = (sb_execution_finish_t){

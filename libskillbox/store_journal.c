@@ -56,7 +56,8 @@ static const char magic[8] = "SBJRNL1";
 
 static bool path_of(const sb_store_t *st, const char *name, char out[PATH_BYTES])
 {
-    int n = snprintf(out, PATH_BYTES, "%s/" FOLDER "%s%s", st->path, *name != '\0' ? "/" : "", name);
+    int n =
+        snprintf(out, PATH_BYTES, "%s/" FOLDER "%s%s", st->path, *name != '\0' ? "/" : "", name);
 
     return n > 0 && n < PATH_BYTES;
 }
@@ -125,8 +126,7 @@ static bool next_batch(const char *data, size_t *at, uint64_t *seq, sb_journal_b
 
     if (first)
         *at = BLOCK;
-    if (*at >= SB_JOURNAL_BYTES ||
-        !sb_journal_read(data + *at, SB_JOURNAL_BYTES - *at, batch) ||
+    if (*at >= SB_JOURNAL_BYTES || !sb_journal_read(data + *at, SB_JOURNAL_BYTES - *at, batch) ||
         (!first && batch->seq != *seq + 1))
         return false;
     *seq = batch->seq;
@@ -326,10 +326,12 @@ static sb_code_t recover_file(sb_store_t *st, int fd, unsigned number, uint64_t 
                               bool *ready, sb_err_t *err)
 {
     uint64_t mark = 0, last;
-    sb_code_t code = read_meta(st, number, &mark, applied, err);
+    sb_code_t code;
     char *data;
 
     *ready = false;
+    *applied = 0;
+    code = read_meta(st, number, &mark, applied, err);
     if (code != SB_OK)
         return code;
     data = read_file(fd);
@@ -551,8 +553,7 @@ void sb_journal_rewind(sb_journal_t *j)
 /* ---- for a copy ---- */
 
 /* Is all applied that stands in the file now? */
-static sb_code_t settled(sb_store_t *st, unsigned number, const char *path, bool *is,
-                         sb_err_t *err)
+static sb_code_t settled(sb_store_t *st, unsigned number, const char *path, bool *is, sb_err_t *err)
 {
     uint64_t mark = 0, applied = 0, last;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

@@ -8,9 +8,9 @@
  * Promises: what sb_journal_write() has written is in the store, once, after the store was opened
  * again, whatever happened to process and machine meanwhile; nothing else comes out of a journal.
  * Who opens the store to write applies what those have left whose processes are gone
- * (sb_store_open()).  Journals lie in <store>/journal, a file for each process, locked (flock(2)) as
- * long as it lives.  A copy of the store (sb_store_backup()) has what was written before it began.
- * Whose journal it is calls; not from two threads at once.
+ * (sb_store_open()).  Journals lie in <store>/journal, a file for each process, locked (flock(2))
+ * as long as it lives.  A copy of the store (sb_store_backup()) has what was written before it
+ * began. Whose journal it is calls; not from two threads at once.
  */
 #ifndef SB_STORE_JOURNAL_H
 #define SB_STORE_JOURNAL_H

@@ -18,7 +18,7 @@
  *                  own (ngx_http_skillbox_async.h)
  *     _call  _upstream  one call to the helper
  *     _store_thread    writes and parsing off the event loop
- *     _journal         runs that are answered before they are in the store
+ *     _journal  _settle  runs that are answered before they are in the store
  *     _auth  _roles  _key_use  _variables  _errors
  *     _zone  _limits  _auth_failures  _metrics  what the workers share
  *     _audit           the log phase
@@ -842,15 +842,24 @@ struct sb_journal_s;
 void ngx_http_skillbox_journal_init(ngx_cycle_t *cycle,
     ngx_http_skillbox_main_conf_t *smcf);
 void ngx_http_skillbox_journal_exit(void);
+ngx_uint_t ngx_http_skillbox_journal_is_open(void);
 /* has this worker none, and is one to be opened? */
 ngx_uint_t ngx_http_skillbox_journal_wanted(void);
 /* the journal is taken over */
 void ngx_http_skillbox_journal_take(struct sb_journal_s *journal);
-/* what dead workers have left is in the store */
-void ngx_http_skillbox_journal_recovered(void);
 /* As store_post(), of an operation with journal(); NGX_DECLINED: store_post(). */
 ngx_int_t ngx_http_skillbox_journal_post(ngx_http_skillbox_op_t *op,
     ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx);
+/* what is only in the journal is to be in the store, now */
+void ngx_http_skillbox_journal_record(void);
+
+
+/* ngx_http_skillbox_settle.c */
+
+/* around what brings dead workers' journals into the store: sb_store_open(),
+ * sb_store_recover() in a thread; end() when it was successful */
+void ngx_http_skillbox_recovery_begin(void);
+void ngx_http_skillbox_recovery_end(void);
 /* Calls handler when all runs that were answered till now are in the store. */
 ngx_int_t ngx_http_skillbox_settle(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx, ngx_http_skillbox_handler_pt handler);

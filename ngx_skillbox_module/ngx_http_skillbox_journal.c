@@ -12,10 +12,7 @@
  * and all when a write to the journal fails, takes the store's way instead
  * (_store_thread), with the same answer.
  *
- * What a client was told must be seen by who asks next, at any worker.  So each
- * answer has a ticket, and each worker's place in the zone says which is the
- * oldest whose run is not recorded; a request about runs waits until those are
- * gone that were there when it came.
+ * Who asks for runs meanwhile waits for those that were answered (_settle).
  */
 
 
@@ -29,9 +26,6 @@
 #define NGX_HTTP_SKILLBOX_RECORD_MAX    10000   /* between tries */
 /* so far from its disk_bytes a tenant's runs may be some moments late in it */
 #define NGX_HTTP_SKILLBOX_RECORD_ROOM   (16 * SB_MIB)
-
-#define NGX_HTTP_SKILLBOX_SETTLE_LOOK   1       /* ms */
-#define NGX_HTTP_SKILLBOX_SETTLE_MAX    3000
 
 
 typedef struct {
@@ -64,15 +58,6 @@ typedef struct {
 } ngx_http_skillbox_journal_t;
 
 
-typedef struct {
-    ngx_http_request_t             *request;
-    ngx_event_t                     timer;
-    ngx_atomic_uint_t               ticket;
-    ngx_msec_t                      since;
-    ngx_http_skillbox_handler_pt    handler;
-} ngx_http_skillbox_settle_t;
-
-
 static void ngx_http_skillbox_journal_move(ngx_queue_t *to,
     ngx_queue_t *from);
 static void ngx_http_skillbox_journal_hand_over(void);
@@ -85,14 +70,10 @@ static void ngx_http_skillbox_journal_ticket(ngx_http_skillbox_written_t *w);
 static void ngx_http_skillbox_journal_oldest(void);
 static void ngx_http_skillbox_journal_later(ngx_msec_t delay);
 static void ngx_http_skillbox_journal_timer(ngx_event_t *ev);
-static void ngx_http_skillbox_journal_record(void);
 static sb_code_t ngx_http_skillbox_journal_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_journal_applied(ngx_http_skillbox_op_t *op);
 static void ngx_http_skillbox_journal_free(ngx_queue_t *written);
-static ngx_uint_t ngx_http_skillbox_settled(ngx_atomic_uint_t ticket);
-static void ngx_http_skillbox_settle_handler(ngx_event_t *ev);
-static void ngx_http_skillbox_settle_cleanup(void *data);
 
 
 /* a worker's own */
@@ -169,6 +150,13 @@ ngx_http_skillbox_journal_exit(void)
 
     sb_journal_close(jp->journal);
     jp->journal = NULL;
+}
+
+
+ngx_uint_t
+ngx_http_skillbox_journal_is_open(void)
+{
+    return ngx_http_skillbox_journal.journal != NULL;
 }
 
 
@@ -517,7 +505,7 @@ ngx_http_skillbox_journal_timer(ngx_event_t *ev)
 }
 
 
-static void
+void
 ngx_http_skillbox_journal_record(void)
 {
     ngx_http_skillbox_journal_t  *jp;
@@ -619,157 +607,19 @@ ngx_http_skillbox_journal_applied(ngx_http_skillbox_op_t *op)
 static void
 ngx_http_skillbox_journal_free(ngx_queue_t *written)
 {
-    ngx_queue_t                  *q;
+    ngx_queue_t                  *q, *next;
     ngx_http_skillbox_written_t  *w;
 
-    while (!ngx_queue_empty(written)) {
-        q = ngx_queue_head(written);
-        ngx_queue_remove(q);
-
+    for (q = ngx_queue_head(written);
+         q != ngx_queue_sentinel(written);
+         q = next)
+    {
+        next = ngx_queue_next(q);
         w = ngx_queue_data(q, ngx_http_skillbox_written_t, queue);
 
         sb_buf_free(&w->text);
         free(w);
     }
-}
 
-
-/* ---- who asks ---- */
-
-/* the store was opened: what the dead have left is recorded */
-
-void
-ngx_http_skillbox_journal_recovered(void)
-{
-    ngx_uint_t                   i;
-    ngx_http_skillbox_shm_t     *shm;
-    ngx_http_skillbox_worker_t  *w;
-
-    shm = ngx_http_skillbox_shm();
-
-    if (shm == NULL) {
-        return;
-    }
-
-    for (i = 0; i < NGX_HTTP_SKILLBOX_WORKERS; i++) {
-        w = &shm->workers[i];
-
-        if (w->unrecorded && (w->pid == 0 || w->pid == ngx_pid)) {
-            w->unrecorded = 0;
-        }
-    }
-}
-
-
-static ngx_uint_t
-ngx_http_skillbox_settled(ngx_atomic_uint_t ticket)
-{
-    ngx_uint_t                i;
-    ngx_atomic_uint_t         oldest;
-    ngx_http_skillbox_shm_t  *shm;
-
-    shm = ngx_http_skillbox_shm();
-
-    for (i = 0; i < NGX_HTTP_SKILLBOX_WORKERS; i++) {
-        oldest = shm->workers[i].unrecorded;
-
-        if (oldest && oldest <= ticket) {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-/* NGX_DONE: handler will be called, and r finalized with what it returns. */
-
-ngx_int_t
-ngx_http_skillbox_settle(ngx_http_request_t *r, ngx_http_skillbox_ctx_t *ctx,
-    ngx_http_skillbox_handler_pt handler)
-{
-    ngx_atomic_uint_t            ticket;
-    ngx_pool_cleanup_t          *cln;
-    ngx_http_skillbox_shm_t     *shm;
-    ngx_http_skillbox_settle_t  *s;
-
-    shm = ngx_http_skillbox_shm();
-
-    if (shm == NULL) {
-        return handler(r, ctx);
-    }
-
-    ticket = shm->ticket;
-
-    if (ngx_http_skillbox_settled(ticket)) {
-        return handler(r, ctx);
-    }
-
-    ngx_http_skillbox_journal_record();
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_skillbox_settle_t));
-    if (cln == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    s = cln->data;
-    ngx_memzero(s, sizeof(ngx_http_skillbox_settle_t));
-
-    cln->handler = ngx_http_skillbox_settle_cleanup;
-
-    s->request = r;
-    s->handler = handler;
-    s->ticket = ticket;
-    s->since = ngx_current_msec;
-    s->timer.handler = ngx_http_skillbox_settle_handler;
-    s->timer.data = s;
-    s->timer.log = r->connection->log;
-
-    r->main->count++;
-    ngx_http_skillbox_wait(r);
-    ngx_add_timer(&s->timer, NGX_HTTP_SKILLBOX_SETTLE_LOOK);
-
-    return NGX_DONE;
-}
-
-
-static void
-ngx_http_skillbox_settle_handler(ngx_event_t *ev)
-{
-    ngx_http_skillbox_settle_t *s = ev->data;
-
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
-
-    r = s->request;
-    c = r->connection;
-
-    if (!ngx_http_skillbox_settled(s->ticket)) {
-
-        if (ngx_current_msec - s->since < NGX_HTTP_SKILLBOX_SETTLE_MAX) {
-            ngx_add_timer(ev, NGX_HTTP_SKILLBOX_SETTLE_LOOK);
-            return;
-        }
-
-        ngx_log_error(NGX_LOG_ERR, c->log, 0,
-                      "runs that were answered are not in the store yet");
-    }
-
-    ngx_http_set_log_request(c->log, r);
-
-    r->read_event_handler = ngx_http_block_reading;
-
-    ngx_http_finalize_request(r, s->handler(r, ngx_http_skillbox_get_ctx(r)));
-    ngx_http_run_posted_requests(c);
-}
-
-
-static void
-ngx_http_skillbox_settle_cleanup(void *data)
-{
-    ngx_http_skillbox_settle_t *s = data;
-
-    if (s->timer.timer_set) {
-        ngx_del_timer(&s->timer);
-    }
+    ngx_queue_init(written);
 }

@@ -117,6 +117,8 @@ ngx_http_skillbox_store_init(ngx_cycle_t *cycle,
     sp->hold.data = &ngx_http_skillbox_dumb;
     sp->hold.log = cycle->log;
 
+    ngx_http_skillbox_recovery_begin();
+
     if (sb_store_open((char *) smcf->store.data, smcf->store_size, true,
                       &sp->store, &sp->err)
         != SB_OK)
@@ -139,7 +141,7 @@ ngx_http_skillbox_store_init(ngx_cycle_t *cycle,
 
     ngx_add_timer(ev, NGX_HTTP_SKILLBOX_TICK);
 
-    ngx_http_skillbox_journal_recovered();
+    ngx_http_skillbox_recovery_end();
     ngx_http_skillbox_store_sweep();
 
     return NGX_OK;
@@ -543,6 +545,8 @@ ngx_http_skillbox_store_sweep(void)
 
     sb_buf_init(&sweep->ended, SB_INTERRUPTED_MAX * sizeof(sb_interrupted_t));
 
+    ngx_http_skillbox_recovery_begin();
+
     if (ngx_http_skillbox_store_post(&sweep->op, NULL, NULL) != NGX_OK) {
         free(sweep);
         return;
@@ -594,7 +598,7 @@ ngx_http_skillbox_sweep_free(ngx_http_skillbox_op_t *op)
     ngx_http_skillbox_audit_interrupted(&sweep->ended, &op->err);
 
     if (sweep->journals.code == SB_OK) {
-        ngx_http_skillbox_journal_recovered();
+        ngx_http_skillbox_recovery_end();
 
     } else {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0, "%s%s",

@@ -478,7 +478,8 @@ static void a_killed_process_loses_nothing_that_it_has_told(void **state)
     assert_true(total > KILLS);
 }
 
-/* The living process's is left alone; when it is dead, who has the store open can have it applied. */
+/* The living process's is left alone; when it is dead, who has the store open can have it applied.
+ */
 static void only_the_dead_are_inherited(void **state)
 {
     fixture_t *f = *state;
