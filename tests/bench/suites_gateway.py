@@ -154,8 +154,8 @@ class Writes(Suite):
     WRITERS = 16
     # So few that the machine, which stands still when both processors are busy and the disk is written, does not:
     # what is left is how long a write keeps a read waiting.
-    PACE = 500
-    PACED = f"{PACE} reads a second beside writes"
+    PACE, PACE_WRITES = 500, 1000
+    PACED = f"{PACE} reads a second beside {PACE_WRITES:,} writes"
 
     def prepare(self):
         self.gw = gw = self.stand.gateway("null")  # seeded: it can take no package
@@ -174,15 +174,17 @@ class Writes(Suite):
             raise Failed(f"{sample['failed']} reads failed")
         return sample
 
-    def writes(self, seconds, clients):
+    def writes(self, seconds, clients, rate=None):
         before = worker_ns(self.gw)
-        sample = runs(self.gw, self.request, connections=clients, seconds=seconds, every=False)
+        sample = runs(self.gw, self.request, connections=clients, seconds=seconds, rate=rate, every=False)
+        if sample.get("failed"):
+            raise Failed(f"{sample['failed']} writes failed")
         return {**sample, "cpu_us": (worker_ns(self.gw) - before) / 1000 / sample["count"]}
 
-    def both(self, round_number, read, name):
+    def both(self, round_number, read, name, rate=None):
         seconds = self.seconds(2)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            writing = pool.submit(self.writes, seconds + 1, self.WRITERS)
+            writing = pool.submit(self.writes, seconds + 1, self.WRITERS, rate)
             time.sleep(0.3)
             reading = read(seconds)
             self.book.note(("writes", name), round_number, writing.result())
@@ -194,7 +196,8 @@ class Writes(Suite):
                 (("writes", "writes alone"),
                  lambda: watched(self.seconds(2), lambda: self.writes(self.seconds(2), self.WRITERS))),
                 (("writes", "reads beside writes"), lambda: self.both(number, self.reads, "writes beside reads")),
-                (("writes", self.PACED), lambda: self.both(number, self.paced_reads, "writes beside those"))]
+                (("writes", self.PACED), lambda: self.both(number, self.paced_reads, "writes beside those",
+                                                         self.PACE_WRITES))]
 
     def tables(self):
         rows = [[what, number(self.book.median(("writes", what), "per_second")), ms(self.book.median(("writes", what), "p50_us")),
