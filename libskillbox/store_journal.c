@@ -42,6 +42,9 @@ struct sb_journal_s {
     unsigned number;
     uint64_t seq; /* of the last batch */
     off_t at;     /* where the next one goes */
+    int direct;   /* the same file by O_DIRECT; -1: its file system has no such thing */
+    char *page;   /* what is written that way lies there, at a block's start */
+    size_t room;  /* of page */
     bool broken;  /* a write has failed: nobody knows what lies there */
 };
 
@@ -83,6 +86,30 @@ static int write_all(int fd, const char *data, size_t len, off_t at)
         at += n;
     }
     return 0;
+}
+
+/*
+ * Past the page cache, where the file system can: a twentieth of a millisecond less, and that of
+ * the processor.  Whole blocks then, from a block's start in memory, too (open(2), O_DIRECT).
+ */
+static int write_direct(sb_journal_t *j, const sb_buf_t *batch, size_t len)
+{
+    if (len > j->room) {
+        free(j->page);
+        j->room = 0;
+        j->page = aligned_alloc(BLOCK, len);
+        if (j->page == NULL)
+            return -1;
+        j->room = len;
+    }
+    memcpy(j->page, batch->data, batch->len);
+    memset(j->page + batch->len, 0, len - batch->len);
+    return write_all(j->direct, j->page, len, j->at);
+}
+
+static int write_cached(const sb_journal_t *j, const sb_buf_t *batch)
+{
+    return write_all(j->fd, batch->data, batch->len, j->at) == 0 ? fdatasync(j->fd) : -1;
 }
 
 /* malloc'ed; NULL with errno, 0 when it is no journal of this size. */
@@ -484,6 +511,15 @@ static sb_code_t take_free(sb_store_t *st, sb_journal_t *j, sb_err_t *err)
                       SB_JOURNALS_MAX);
 }
 
+/* Through /proc, as nobody else can have put another file there. */
+static int open_direct(const sb_journal_t *j)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", j->fd);
+    return open(path, O_WRONLY | O_DIRECT | O_DSYNC | O_CLOEXEC);
+}
+
 sb_code_t sb_journal_open(sb_store_t *st, sb_journal_t **out, sb_err_t *err)
 {
     sb_journal_t *j;
@@ -506,7 +542,10 @@ sb_code_t sb_journal_open(sb_store_t *st, sb_journal_t **out, sb_err_t *err)
     }
     j->st = st;
     j->fd = -1;
+    j->direct = -1;
     code = take_free(st, j, err);
+    if (code == SB_OK)
+        j->direct = open_direct(j);
     close(lock);
     if (code != SB_OK) {
         sb_journal_close(j);
@@ -522,11 +561,15 @@ void sb_journal_close(sb_journal_t *j)
         return;
     if (j->fd >= 0)
         close(j->fd);
+    if (j->direct >= 0)
+        close(j->direct);
+    free(j->page);
     free(j);
 }
 
 bool sb_journal_room(const sb_journal_t *j, size_t len)
 {
+    /* then its blocks fit, too: where it goes and where the file ends are at a block's start */
     return !j->broken && len <= (size_t)(SB_JOURNAL_BYTES - j->at);
 }
 
@@ -534,13 +577,15 @@ sb_code_t sb_journal_write(sb_journal_t *j, sb_buf_t *batch, uint64_t *seq, sb_e
 {
     if (!sb_journal_room(j, batch->len))
         return sb_err_set(err, SB_EBUSY, "the store's journal is full");
+    const size_t len = (batch->len + BLOCK - 1) / BLOCK * BLOCK;
+
     *seq = ++j->seq;
     sb_journal_seal(batch, *seq);
-    if (write_all(j->fd, batch->data, batch->len, j->at) != 0 || fdatasync(j->fd) != 0) {
+    if ((j->direct >= 0 ? write_direct(j, batch, len) : write_cached(j, batch)) != 0) {
         j->broken = true;
         return fail(err, "writing");
     }
-    j->at += (off_t)((batch->len + BLOCK - 1) / BLOCK * BLOCK);
+    j->at += (off_t)len;
     return SB_OK;
 }
 

@@ -450,6 +450,8 @@ void ngx_http_skillbox_zone_exit(void);
 /* ngx_http_skillbox_limits.c */
 
 /* NGX_OK: the run has its place until limits_end(); else the status */
+/* synchronous runs that have a place, of this worker */
+ngx_uint_t ngx_http_skillbox_limits_runs(void);
 ngx_int_t ngx_http_skillbox_limits_begin(ngx_http_request_t *r,
     ngx_http_skillbox_ctx_t *ctx);
 /* idempotent */

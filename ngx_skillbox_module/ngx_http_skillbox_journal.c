@@ -21,8 +21,9 @@
 #include "../libskillbox/store_journal.h"
 
 
-/* a moment in which the next ones come along; who asks does not wait for it */
-#define NGX_HTTP_SKILLBOX_RECORD_DELAY  20      /* ms */
+/* when nothing runs, or somebody waits; at the latest */
+#define NGX_HTTP_SKILLBOX_RECORD_LOOK   4       /* ms */
+#define NGX_HTTP_SKILLBOX_RECORD_LATE   50
 #define NGX_HTTP_SKILLBOX_RECORD_MAX    10000   /* between tries */
 /* so far from its disk_bytes a tenant's runs may be some moments late in it */
 #define NGX_HTTP_SKILLBOX_RECORD_ROOM   (16 * SB_MIB)
@@ -52,6 +53,7 @@ typedef struct {
     ngx_queue_t                     written;
     ngx_queue_t                     applying;   /* the store's thread's */
     ngx_uint_t                      posted;     /* op is */
+    ngx_msec_t                      since;      /* the oldest that is written */
     ngx_msec_t                      delay;      /* 0: the last try was good */
     ngx_event_t                     timer;
     ngx_uint_t                      off;        /* by configuration */
@@ -428,6 +430,11 @@ ngx_http_skillbox_journal_wrote(ngx_http_skillbox_written_t *w)
     jp = &ngx_http_skillbox_journal;
 
     ngx_http_skillbox_journal_ticket(w);
+
+    if (ngx_queue_empty(&jp->written)) {
+        jp->since = ngx_current_msec;
+    }
+
     ngx_queue_insert_tail(&jp->written, &w->queue);
 
     if (!sb_journal_room(jp->journal, SB_JOURNAL_BYTES / 2)) {
@@ -435,7 +442,7 @@ ngx_http_skillbox_journal_wrote(ngx_http_skillbox_written_t *w)
         return;
     }
 
-    ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_DELAY);
+    ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_LOOK);
 }
 
 
@@ -498,9 +505,29 @@ ngx_http_skillbox_journal_later(ngx_msec_t delay)
 }
 
 
+/*
+ * A commit would take processor and disk from the runs under way, and they will
+ * want one, too.
+ */
+
 static void
 ngx_http_skillbox_journal_timer(ngx_event_t *ev)
 {
+    ngx_http_skillbox_shm_t      *shm;
+    ngx_http_skillbox_journal_t  *jp;
+
+    jp = &ngx_http_skillbox_journal;
+    shm = ngx_http_skillbox_shm();
+
+    if (jp->delay == 0
+        && ngx_http_skillbox_limits_runs()
+        && !shm->workers[ngx_http_skillbox_worker()].wanted
+        && ngx_current_msec - jp->since < NGX_HTTP_SKILLBOX_RECORD_LATE)
+    {
+        ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_LOOK);
+        return;
+    }
+
     ngx_http_skillbox_journal_record();
 }
 
@@ -520,6 +547,8 @@ ngx_http_skillbox_journal_record(void)
         ngx_del_timer(&jp->timer);
     }
 
+    ngx_http_skillbox_shm()->workers[ngx_http_skillbox_worker()].wanted = 0;
+
     ngx_http_skillbox_journal_move(&jp->applying, &jp->written);
 
     if (ngx_http_skillbox_store_post(&jp->op, NULL, NULL) == NGX_OK) {
@@ -529,7 +558,7 @@ ngx_http_skillbox_journal_record(void)
 
     ngx_http_skillbox_journal_move(&jp->written, &jp->applying);
 
-    ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_DELAY);
+    ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_LOOK);
 }
 
 
@@ -585,7 +614,7 @@ ngx_http_skillbox_journal_applied(ngx_http_skillbox_op_t *op)
         ngx_http_skillbox_journal_oldest();
 
         if (!ngx_queue_empty(&jp->written)) {
-            ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_DELAY);
+            ngx_http_skillbox_journal_later(NGX_HTTP_SKILLBOX_RECORD_LOOK);
         }
 
         return;
@@ -597,7 +626,7 @@ ngx_http_skillbox_journal_applied(ngx_http_skillbox_op_t *op)
     ngx_http_skillbox_shm()->workers[ngx_http_skillbox_worker()].unrecorded
                                                                           = 0;
 
-    jp->delay = ngx_min(ngx_max(jp->delay * 2, NGX_HTTP_SKILLBOX_RECORD_DELAY),
+    jp->delay = ngx_min(ngx_max(jp->delay * 2, NGX_HTTP_SKILLBOX_RECORD_LATE),
                         NGX_HTTP_SKILLBOX_RECORD_MAX);
 
     ngx_http_skillbox_journal_later(jp->delay);

@@ -55,6 +55,18 @@ ngx_http_skillbox_limits_read(ngx_http_request_t *r,
 }
 
 
+/* this worker's, of all tenants */
+
+static ngx_uint_t  ngx_http_skillbox_runs;
+
+
+ngx_uint_t
+ngx_http_skillbox_limits_runs(void)
+{
+    return ngx_http_skillbox_runs;
+}
+
+
 /* NGX_OK: the run may begin, and has its place; else the status */
 
 ngx_int_t
@@ -147,6 +159,7 @@ ngx_http_skillbox_limits_begin(ngx_http_request_t *r,
 
         if (rc == NGX_OK && seconds == 0) {
             t->runs[ngx_http_skillbox_worker()]++;
+            ngx_http_skillbox_runs++;
             ctx->place = t;
         }
     }
@@ -191,6 +204,7 @@ ngx_http_skillbox_limits_end(ngx_http_skillbox_ctx_t *ctx)
     }
 
     ctx->place = NULL;
+    ngx_http_skillbox_runs--;
 
     pool = ngx_http_skillbox_shm_pool();
 

@@ -6,8 +6,8 @@
  * What a client was told must be seen by who asks next, at any worker.  So each
  * answer has a ticket, and each worker's place in the zone says which is the
  * oldest whose run is not recorded; a request about runs waits until those are
- * gone that were there when it came.  Mostly there are none, and for its own
- * the worker does not wait to have more of them.
+ * gone that were there when it came.  Mostly there are none; those that there
+ * are, are recorded soon when somebody waits.
  */
 
 
@@ -78,21 +78,25 @@ ngx_http_skillbox_recovery_end(void)
 static ngx_uint_t
 ngx_http_skillbox_settled(ngx_atomic_uint_t ticket)
 {
-    ngx_uint_t                i;
-    ngx_atomic_uint_t         oldest;
-    ngx_http_skillbox_shm_t  *shm;
+    ngx_uint_t                   i, settled;
+    ngx_atomic_uint_t            oldest;
+    ngx_http_skillbox_shm_t     *shm;
+    ngx_http_skillbox_worker_t  *w;
 
     shm = ngx_http_skillbox_shm();
+    settled = 1;
 
     for (i = 0; i < NGX_HTTP_SKILLBOX_WORKERS; i++) {
-        oldest = shm->workers[i].unrecorded;
+        w = &shm->workers[i];
+        oldest = w->unrecorded;
 
         if (oldest && oldest <= ticket) {
-            return 0;
+            w->wanted = 1;
+            settled = 0;
         }
     }
 
-    return 1;
+    return settled;
 }
 
 

@@ -37,6 +37,7 @@ typedef struct {
     ngx_pid_t                     pid;         /* 0: free */
     uint64_t                      ticks;       /* its start; 0: not known */
     ngx_atomic_t                  unrecorded;  /* oldest ticket; 0: none */
+    ngx_atomic_t                  wanted;      /* somebody waits for it */
 } ngx_http_skillbox_worker_t;
 
 
