@@ -27,6 +27,7 @@
 #include "sys.h"
 
 #define REAP_AT_ONCE 256
+#define LINGER_MS    1 /* an answer has left by then, durable record included */
 
 /* Our end of the socket to pid 2; what keeper_alone() reads. */
 enum { FD_LAUNCH = FD_STATUS + 1, FD_LAST_PID };
@@ -245,6 +246,19 @@ static int timeout(const watch_t *w)
     return left <= 0 ? 0 : (int)left;
 }
 
+/*
+ * The end of a namespace, with all the memory that a keeper holds, takes a processor half a
+ * millisecond in the kernel, which does not let go of it: whoever is woken there meanwhile to
+ * answer the client waits for that. Main's word, or its death, is enough.
+ */
+static void linger(const watch_t *w)
+{
+    struct pollfd main = {.fd = FD_STATUS, .events = POLLIN};
+
+    if (w->keeper > 0)
+        (void)poll(&main, 1, LINGER_MS);
+}
+
 static void watch_over(watch_t *w)
 {
     struct pollfd fds[] = {{.fd = FD_STATUS, .events = POLLIN},
@@ -261,6 +275,7 @@ static void watch_over(watch_t *w)
             SB_FAULT_POINT("script reaped");
             tell_main(w, RUN_EXITED, wstatus);
             SB_FAULT_POINT("end reported");
+            linger(w);
             return;
         }
         if (memwatch_over(&w->memory)) {
