@@ -24,7 +24,7 @@ typedef struct sb_journal_s sb_journal_t;
 
 /*
  * Takes a journal that nobody has, or makes one: some milliseconds, as it is written and synced as
- * a whole.  SB_EBUSY: all SB_JOURNALS_MAX are in use.  The store must stay open until it is closed.
+ * a whole.  SB_EBUSY: all SB_JOURNALS_MAX are in use.
  */
 sb_code_t sb_journal_open(sb_store_t *st, sb_journal_t **out, sb_err_t *err);
 void sb_journal_close(sb_journal_t *j); /* NULL: nothing; what was not applied stays in the file */

@@ -116,7 +116,10 @@ ngx_http_skillbox_journal_init(ngx_cycle_t *cycle,
 }
 
 
-/* The threads are gone.  What was not recorded is when the store is opened. */
+/*
+ * The threads are gone, and so is the store: it has had op when that was posted.
+ * What else is written is recorded when the store is opened.
+ */
 
 void
 ngx_http_skillbox_journal_exit(void)

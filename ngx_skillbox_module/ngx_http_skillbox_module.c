@@ -864,8 +864,8 @@ ngx_http_skillbox_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_skillbox_exit_process(ngx_cycle_t *cycle)
 {
-    ngx_http_skillbox_journal_exit();
     ngx_http_skillbox_store_exit(cycle);
+    ngx_http_skillbox_journal_exit();
     ngx_http_skillbox_retention_exit();
     ngx_http_skillbox_zone_exit();
     sb_sha256_end();                    /* the pools' threads have ended */

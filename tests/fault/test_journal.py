@@ -99,6 +99,18 @@ def test_a_killed_workers_runs_are_seen_at_the_others(gw):
         all_there(gw, clients.end())
 
 
+def test_a_stop_in_the_middle_of_it(gw):
+    """SIGTERM: whatever waits for a thread then is let go, and nothing crashes (the harness reads the log)."""
+    for _ in range(4):
+        clients = Clients(gw, count=6)
+        watch.wait_for(lambda: len(clients.answered) > 30, 30 * settings.SLOW, "the load does not start")
+        gw.nginx.terminate()
+        assert gw.nginx.wait(20 * settings.SLOW) == 0
+        answered = clients.end()
+        gw.start_nginx()
+        all_there(gw, answered)
+
+
 def test_a_worker_that_is_told_to_end_leaves_nothing_behind(gw):
     """A reload, and the end: their runs are in the store, not only in their journals."""
     clients = Clients(gw)
