@@ -21,6 +21,8 @@
 #include "../libskillbox/store_journal.h"
 
 
+#define NGX_HTTP_SKILLBOX_JOURNAL_PAUSE  1      /* ms */
+
 /* when nothing runs, or somebody waits; at the latest */
 #define NGX_HTTP_SKILLBOX_RECORD_LOOK   4       /* ms */
 #define NGX_HTTP_SKILLBOX_RECORD_LATE   50
@@ -57,6 +59,7 @@ typedef struct {
     ngx_msec_t                      delay;      /* 0: the last try was good */
     ngx_event_t                     timer;
     ngx_uint_t                      off;        /* by configuration */
+    ngx_event_t                     pause;      /* before the next write */
 } ngx_http_skillbox_journal_t;
 
 
@@ -72,6 +75,7 @@ static void ngx_http_skillbox_journal_ticket(ngx_http_skillbox_written_t *w);
 static void ngx_http_skillbox_journal_oldest(void);
 static void ngx_http_skillbox_journal_later(ngx_msec_t delay);
 static void ngx_http_skillbox_journal_timer(ngx_event_t *ev);
+static void ngx_http_skillbox_journal_go_on(ngx_event_t *ev);
 static sb_code_t ngx_http_skillbox_journal_apply(ngx_http_skillbox_op_t *op,
     sb_batch_t *batch, sb_err_t *err);
 static void ngx_http_skillbox_journal_applied(ngx_http_skillbox_op_t *op);
@@ -109,6 +113,10 @@ ngx_http_skillbox_journal_init(ngx_cycle_t *cycle,
 
     jp->op.apply = ngx_http_skillbox_journal_apply;
     jp->op.free = ngx_http_skillbox_journal_applied;
+
+    jp->pause.handler = ngx_http_skillbox_journal_go_on;
+    jp->pause.data = jp;
+    jp->pause.log = cycle->log;
 
     jp->timer.handler = ngx_http_skillbox_journal_timer;
     jp->timer.data = jp;
@@ -255,7 +263,7 @@ ngx_http_skillbox_journal_hand_over(void)
 
     jp = &ngx_http_skillbox_journal;
 
-    if (jp->busy || ngx_queue_empty(&jp->pending)) {
+    if (jp->busy || jp->pause.timer_set || ngx_queue_empty(&jp->pending)) {
         return;
     }
 
@@ -401,7 +409,18 @@ ngx_http_skillbox_journal_complete(ngx_event_t *ev)
         w = NULL;
     }
 
-    /* the thread goes on while the answers are sent */
+    /*
+     * Where several end at once more will: the ones that are answered now come
+     * back, and a write costs as much for one as for ten.
+     */
+
+    q = ngx_queue_head(&done);
+
+    if (ngx_queue_next(q) != ngx_queue_sentinel(&done)) {
+        ngx_add_timer(&jp->pause, NGX_HTTP_SKILLBOX_JOURNAL_PAUSE);
+    }
+
+    /* else the thread goes on while the answers are sent */
 
     ngx_http_skillbox_journal_hand_over();
 
@@ -505,6 +524,13 @@ ngx_http_skillbox_journal_later(ngx_msec_t delay)
     jp->timer.cancelable = (jp->delay != 0);
 
     ngx_add_timer(&jp->timer, delay);
+}
+
+
+static void
+ngx_http_skillbox_journal_go_on(ngx_event_t *ev)
+{
+    ngx_http_skillbox_journal_hand_over();
 }
 
 
