@@ -21,7 +21,7 @@
 #include "../libskillbox/store_journal.h"
 
 
-#define NGX_HTTP_SKILLBOX_JOURNAL_PAUSE  1      /* ms */
+#define NGX_HTTP_SKILLBOX_JOURNAL_PAUSE  2      /* ms */
 
 /* when nothing runs, or somebody waits; at the latest */
 #define NGX_HTTP_SKILLBOX_RECORD_LOOK   4       /* ms */

@@ -86,7 +86,7 @@ ngx_http_skillbox_settled(ngx_atomic_uint_t ticket)
     shm = ngx_http_skillbox_shm();
     settled = 1;
 
-    for (i = 0; i < NGX_HTTP_SKILLBOX_WORKERS; i++) {
+    for (i = 0; i < shm->places; i++) {
         w = &shm->workers[i];
         oldest = w->unrecorded;
 

@@ -313,6 +313,11 @@ ngx_http_skillbox_zone_init(ngx_cycle_t *cycle,
 
             w->pid = ngx_pid;
             w->ticks = ngx_http_skillbox_start_ticks(ngx_pid);
+
+            if (shm->places <= i) {
+                shm->places = i + 1;
+            }
+
             break;
         }
     }

@@ -66,6 +66,8 @@ typedef struct {
     ngx_http_skillbox_failure_t   failures[NGX_HTTP_SKILLBOX_FAILURES];
     ngx_http_skillbox_metrics_t  *metrics;
     ngx_atomic_t                  ticket;      /* the last one (_journal.c) */
+    ngx_atomic_t                  places;      /* of workers: those behind it were
+                                                  never taken */
 
     /*
      * Entries are neither read nor written before they were used for the first
