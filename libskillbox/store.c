@@ -221,7 +221,7 @@ static bool join(char *out, size_t outlen, const char *dir, const char *name)
     return n > 0 && (size_t)n < outlen;
 }
 
-static sb_code_t sync_folder(const char *path, sb_err_t *err)
+sb_code_t sb_store_sync_folder(const char *path, sb_err_t *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int rc = fd >= 0 ? fsync(fd) : -1, saved = errno;
@@ -236,12 +236,12 @@ static sb_code_t sync_folder(const char *path, sb_err_t *err)
 static sb_code_t sync_folders(sb_store_t *st, sb_err_t *err)
 {
     char above[4096];
-    sb_code_t code = sync_folder(st->path, err);
+    sb_code_t code = sb_store_sync_folder(st->path, err);
 
     if (code == SB_OK && !join(above, sizeof(above), st->path, ".."))
         code = sb_err_set(err, SB_ESYSTEM, "the store's path is too long");
     if (code == SB_OK && access(above, R_OK) == 0) /* else somebody else has made the folder */
-        code = sync_folder(above, err);
+        code = sb_store_sync_folder(above, err);
     return code;
 }
 

@@ -370,6 +370,8 @@ sb_code_t sb_keys_revoke_all(sb_batch_t *b, MDB_txn *txn, const char *tenant, in
 
 /* ---- store.c, store_upgrade.c: schema ---- */
 
+/* fsync(2) of a folder: the names in it are safe then. */
+sb_code_t sb_store_sync_folder(const char *path, sb_err_t *err);
 /* Opens dbis first..last; 0 or an LMDB error. */
 int sb_store_open_dbis(sb_store_t *st, MDB_txn *txn, unsigned flags, int first, int last);
 int sb_store_meta_get(sb_store_t *st, MDB_txn *txn, const char *name, uint64_t *v);

@@ -433,17 +433,6 @@ sb_code_t sb_store_recover(sb_store_t *st, sb_err_t *err)
 
 /* ---- a process's own ---- */
 
-static int sync_folder(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd >= 0 ? fsync(fd) : -1, saved = errno;
-
-    if (fd >= 0)
-        close(fd);
-    errno = saved;
-    return rc;
-}
-
 static sb_code_t make_folder(sb_store_t *st, sb_err_t *err)
 {
     char path[PATH_BYTES];
@@ -451,7 +440,7 @@ static sb_code_t make_folder(sb_store_t *st, sb_err_t *err)
     if (!path_of(st, "", path))
         return sb_err_set(err, SB_ESYSTEM, "the store's path is too long");
     if (mkdir(path, 0700) == 0)
-        return sync_folder(st->path) == 0 ? SB_OK : fail(err, "syncing the store's folder");
+        return sb_store_sync_folder(st->path, err);
     return errno == EEXIST ? SB_OK : fail(err, "making its folder");
 }
 
@@ -459,11 +448,10 @@ static sb_code_t make_folder(sb_store_t *st, sb_err_t *err)
  * Zeros on the disk: a write into a hole, or behind the end, would have the file system write its
  * own journal as well.  The mark comes last.
  */
-static int fill_file(sb_store_t *st, int fd, uint64_t mark)
+static int fill_file(int fd, uint64_t mark)
 {
     static const char zeros[64 * 1024];
     file_head_t head = {.mark = mark};
-    char path[PATH_BYTES];
 
     if (ftruncate(fd, 0) != 0)
         return -1;
@@ -471,10 +459,20 @@ static int fill_file(sb_store_t *st, int fd, uint64_t mark)
         if (write_all(fd, zeros, sizeof(zeros), at) != 0)
             return -1;
     memcpy(head.magic, magic, sizeof(magic));
-    if (fsync(fd) != 0 || write_all(fd, (const char *)&head, sizeof(head), 0) != 0 ||
-        fsync(fd) != 0 || !path_of(st, "", path))
+    if (fsync(fd) != 0 || write_all(fd, (const char *)&head, sizeof(head), 0) != 0)
         return -1;
-    return sync_folder(path);
+    return fsync(fd);
+}
+
+static sb_code_t make_file(sb_store_t *st, int fd, uint64_t mark, sb_err_t *err)
+{
+    char path[PATH_BYTES];
+
+    if (!path_of(st, "", path))
+        return sb_err_set(err, SB_ESYSTEM, "the store's path is too long");
+    if (fill_file(fd, mark) != 0)
+        return fail(err, "writing a new file");
+    return sb_store_sync_folder(path, err);
 }
 
 static sb_code_t prepare_file(sb_store_t *st, sb_journal_t *j, sb_err_t *err)
@@ -494,7 +492,7 @@ static sb_code_t prepare_file(sb_store_t *st, sb_journal_t *j, sb_err_t *err)
         code = make_mark(st, &mark, err);
     if (code != SB_OK)
         return code;
-    return fill_file(st, j->fd, mark) == 0 ? SB_OK : fail(err, "writing a new file");
+    return make_file(st, j->fd, mark, err);
 }
 
 /* The lowest that nobody has. */

@@ -332,8 +332,8 @@ ngx_http_skillbox_journal_pass_on(ngx_queue_t *ops)
 
 
 /*
- * Thread.  An operation that is not written keeps SB_EBUSY and takes the other
- * way; prepared it is for both.
+ * Thread.  An operation that is not written takes the other way; prepared it is
+ * for both.
  */
 
 static void

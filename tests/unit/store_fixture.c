@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../../libskillbox/semver.h"
@@ -471,4 +472,22 @@ void check_consistency(sb_store_t *st)
                      each(st, txn, SB_DBI_IDEMPOTENCY, visit_nothing, NULL));
     mdb_txn_abort(txn);
     check_accounts(st);
+}
+
+/* ---- processes ---- */
+
+int wait_for(pid_t pid)
+{
+    int status = -1;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return status;
+}
+
+pid_t fork_or_fail(void)
+{
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    return pid;
 }

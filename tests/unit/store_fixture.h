@@ -9,6 +9,9 @@
 #include "cmocka_all.h"
 
 #include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include "../../libskillbox/store.h"
 
@@ -54,5 +57,20 @@ sb_skill_put_t skill_of(fixture_t *f, const char *tenant, const char *name, cons
  * tenants' accounts that say what a count of all would.
  */
 void check_consistency(sb_store_t *st);
+
+/* ---- processes ---- */
+
+/* Children must not run cmocka's machinery: they check with this and leave with _exit(). */
+#define CHILD_CHECK(cond)                                                                          \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "child, line %d: %s\n", __LINE__, #cond);                              \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+/* Both fail the test when the call does; wait_for() answers the child's status. */
+pid_t fork_or_fail(void);
+int wait_for(pid_t pid);
 
 #endif

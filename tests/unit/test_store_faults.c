@@ -24,31 +24,6 @@
 
 #define KILLS 20
 
-/* Children must not run cmocka's machinery: they check with this and leave with _exit(). */
-#define CHILD_CHECK(cond)                                                                          \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "child, line %d: %s\n", __LINE__, #cond);                              \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-static int wait_for(pid_t pid)
-{
-    int status = -1;
-
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status;
-}
-
-static pid_t fork_or_fail(void)
-{
-    pid_t pid = fork();
-
-    assert_true(pid >= 0);
-    return pid;
-}
-
 /* ---- writers ---- */
 
 /* An id that can be computed again: two of them are written in each batch. */

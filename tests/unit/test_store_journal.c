@@ -22,14 +22,6 @@
 #define KILLS 12
 #define BLOCK 4096
 
-#define CHILD_CHECK(cond)                                                                          \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "child, line %d: %s\n", __LINE__, #cond);                              \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
 static const char result[] = "{\"status\":\"success\",\"output\":{\"n\":1}}";
 
 static const char *id_of(unsigned writer, unsigned i)
@@ -397,14 +389,6 @@ static void an_answered_run_gets_the_room_that_is_kept_back(void **state)
 
 /* ---- processes ---- */
 
-static pid_t fork_or_fail(void)
-{
-    pid_t pid = fork();
-
-    assert_true(pid >= 0);
-    return pid;
-}
-
 /* Writes and applies in turn until it is killed, and tells of each run that is written. */
 static void __attribute__((noreturn)) write_until_killed(fixture_t *f, unsigned writer, int report)
 {
@@ -445,7 +429,7 @@ static void a_killed_process_loses_nothing_that_it_has_told(void **state)
 
     for (unsigned w = 0; w < KILLS; w++) {
         unsigned told = 0;
-        int report[2], status;
+        int report[2];
         pid_t pid;
         char c;
 
@@ -462,7 +446,7 @@ static void a_killed_process_loses_nothing_that_it_has_told(void **state)
         }
         usleep(500 + w * 1731 % 9000);
         assert_int_equal(kill(pid, SIGKILL), 0);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(wait_for(pid), SIGKILL);
         while (read(report[0], &c, 1) == 1)
             told++;
         close(report[0]);
@@ -484,7 +468,7 @@ static void only_the_dead_are_inherited(void **state)
 {
     fixture_t *f = *state;
     sb_journal_t *own;
-    int ready[2], status;
+    int ready[2];
     sb_err_t err;
     pid_t pid;
     char c;
@@ -509,7 +493,7 @@ static void only_the_dead_are_inherited(void **state)
     assert_ok(sb_store_recover(f->st, &err), &err);
     assert_false(has(f, id_of(1, 1)) || has(f, id_of(1, 2)));
     kill(pid, SIGKILL);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(wait_for(pid), SIGKILL);
     assert_ok(sb_store_recover(f->st, &err), &err);
     assert_true(has(f, id_of(1, 1)));
     assert_false(has(f, id_of(1, 2)));
